@@ -1,0 +1,1 @@
+"""From a segmentation competition's download to a checked submission."""

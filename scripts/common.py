@@ -1,0 +1,41 @@
+"""What every script shares: options that mean the same everywhere, and how an error reaches the user."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+from pipeline.files import explain
+
+CompetitionName = Annotated[str, typer.Option("--competition", help="A file in competitions/, without its ending.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A file in recipes/, without its ending.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="The folder that holds the competition's files.")]
+Changes = Annotated[
+    list[str], typer.Option("--set", help="Change one key of the recipe: train.epochs=3. May be given several times.")
+]
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a script's `main` as a command line.
+
+    A UserError, and what the system says of a full disk or a refused file, becomes one sentence on stderr and exit
+    code 1; wrong usage exits with 2, Ctrl-C with 130. Any other exception is a bug and shows its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        explained = explain(error, Path(error.filename or "."))
+        if not isinstance(explained, UserError):
+            raise
+        sys.exit(f"error: {explained}")
+    except KeyboardInterrupt:
+        sys.exit(130)

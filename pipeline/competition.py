@@ -182,7 +182,7 @@ def _list(competition: Competition, data: Path, images: str, masks: str | None, 
         match = pattern.match(path.stem) if pattern else None
         if pattern and not match:
             raise UserError(
-                f"{path}: its name does not fit groups.pattern in competitions/{competition.name}.toml; correct one of them"
+                f"{path}: its name does not fit groups.pattern in competitions/{competition.name}.toml; correct either"
             )
         samples.append(
             Sample(

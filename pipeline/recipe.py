@@ -43,7 +43,7 @@ class ZooSettings(Settings):
     encoder: str = "resnet34"
     encoder_weights: Path | None = None
     """A local .safetensors file; None starts from random weights. Nothing is ever downloaded."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Further arguments of the architecture."""
 
 

@@ -1,0 +1,135 @@
+"""Samples as tensors: an endless, repeatable stream for training and native-size truth for validation."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.competition import Competition, Sample
+from pipeline.data.augment import Augmenter
+from pipeline.data.images import read_image, read_mask, resize_mask
+from pipeline.errors import UserError
+from pipeline.recipe import Recipe
+
+
+def read_pair(sample: Sample, positive: int | str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A training image at `size` = (width, height) and its mask at its own size.
+
+    Returns:
+        image (height, width, 3) uint8 RGB; mask (native height, native width) bool.
+    """
+    assert sample.mask is not None
+    return read_image(sample.image, size), read_mask(sample.mask, positive)
+
+
+class TrainingSet(Dataset):
+    """Augmented training pairs, indexed by (epoch, index) so that a worker needs no state of its own."""
+
+    def __init__(self, samples: Sequence[Sample], competition: Competition, recipe: Recipe) -> None:
+        self.samples = samples
+        self.positive = competition.masks.positive
+        self.size = recipe.input.size
+        self.augment = Augmenter(recipe.augment, recipe.seed)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (3, height, width) uint8 RGB; mask (1, height, width) uint8, 255 × the share covered."""
+        epoch, index = key
+        image, mask = read_pair(self.samples[index], self.positive, self.size)
+        image, mask = self.augment(image, resize_mask(mask, self.size), epoch, index)
+        return _channels_first(image), torch.from_numpy(np.ascontiguousarray(mask))[None]
+
+
+class ValidationSet(Dataset):
+    """Held-out pairs as they are: the image at the network's size, the mask at its own."""
+
+    def __init__(self, samples: Sequence[Sample], competition: Competition, size: tuple[int, int]) -> None:
+        self.samples = samples
+        self.positive = competition.masks.positive
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (3, height, width) uint8 RGB; mask (native height, native width) bool."""
+        image, mask = read_pair(self.samples[index], self.positive, self.size)
+        return _channels_first(image), torch.from_numpy(mask)
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) from any step on: each epoch a permutation that depends on (seed, epoch) alone."""
+
+    def __init__(self, samples: int, batch: int, epochs: int, seed: int, first_step: int = 0) -> None:
+        self.samples, self.batch, self.epochs, self.seed, self.first_step = samples, batch, epochs, seed, first_step
+        # An incomplete last batch would give its images more weight; they come again in another epoch.
+        self.steps_per_epoch = samples // batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first_step, self.epochs * self.steps_per_epoch):
+            epoch, offset = divmod(step, self.steps_per_epoch)
+            if offset == 0 or step == self.first_step:
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.samples).tolist()
+            yield [(epoch, index) for index in order[offset * self.batch : (offset + 1) * self.batch]]
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch - self.first_step
+
+
+def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
+    """One loader over all epochs left, so that workers start once and never wait at the end of an epoch."""
+    return DataLoader(
+        dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin, worker_init_fn=_one_thread, **_ahead(workers)
+    )
+
+
+def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: bool) -> DataLoader:
+    """Batches of (images (n, 3, h, w) uint8, list of n native masks): masks may differ in size."""
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        collate_fn=_stack_images,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_one_thread,
+        **_ahead(workers),
+    )
+
+
+def worker_count(on_cpu: bool) -> int:
+    """Loader processes: all cores beside a GPU (at most 16), one where the network itself needs the cores."""
+    return 1 if on_cpu else min(available_cores(), 16)
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_batch(samples: int, batch: int) -> None:
+    """Raise a UserError if there are fewer training images than one batch needs."""
+    if samples < batch:
+        raise UserError(f"train.batch is {batch}, but this fold trains on {samples} images; set a smaller train.batch")
+
+
+def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
+
+
+def _stack_images(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    images, masks = zip(*pairs, strict=True)
+    return torch.stack(images), list(masks)
+
+
+def _ahead(workers: int) -> dict[str, int]:
+    return {"prefetch_factor": 4} if workers else {}
+
+
+def _one_thread(_: int) -> None:
+    # Each worker is one core's share already; OpenCV's own pool on top of it would only make them fight.
+    cv2.setNumThreads(0)

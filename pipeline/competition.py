@@ -82,6 +82,30 @@ class Csv(Settings):
     solution: str | None = None
 
 
+class File(Settings):
+    """One file of the competition's data page."""
+
+    name: str
+    """As Kaggle lists it."""
+    to: str
+    """Where it belongs, relative to the data folder: a folder that an archive fills, or one file (it has a suffix)."""
+    mb: float = Field(gt=0)
+    """Its size in megabytes, about; the client's own list is believed first."""
+
+    @field_validator("name", "to")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        if not path or path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
+            raise ValueError("expected a plain relative path such as train or test/a.jpg")
+        return path
+
+
+class Download(Settings):
+    """What Kaggle offers; of these only what the competition's other tables name is fetched."""
+
+    files: tuple[File, ...] = Field(min_length=1)
+
+
 class Competition(Settings):
     """One competition; see `competitions/carvana.toml` for a commented example."""
 
@@ -95,6 +119,7 @@ class Competition(Settings):
     masks: Masks
     groups: Groups | None = None
     csv: Csv
+    download: Download | None = None
 
     @model_validator(mode="after")
     def _val_is_whole(self) -> "Competition":

@@ -4,6 +4,7 @@ Read from `recipes/*.toml`. Whatever can be derived (batch of the prediction, nu
 precision of the device) is not here.
 """
 
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.config import Settings, override, read_toml, validate
+from pipeline.errors import UserError
 from pipeline.files import write_text
 
 FOLDER = Path("recipes")
@@ -93,10 +95,10 @@ class Train(Settings):
     """From the peak to zero along a half cosine, or not at all."""
     warmup: Share = 0.05
     """Share of all steps in which the learning rate rises to its peak."""
-    clip: float | None = Field(default=1.0, gt=0)
-    """Largest norm of the gradient."""
-    ema: float | None = Field(default=0.998, gt=0, lt=1)
-    """Decay of the averaged weights, which are the ones kept; None keeps the last ones."""
+    clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0 does not limit it."""
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the averaged weights, which are the ones kept; 0 keeps the last ones."""
     loss: Loss = Loss()
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
@@ -163,9 +165,22 @@ def read(path: Path, changes: Sequence[str] = (), name: str | None = None) -> Re
     return validate(Recipe, {"name": name or path.stem, **values}, path)
 
 
+def parse(text: str, path: Path) -> Recipe:
+    """A recipe from the text that `dump` wrote; `path` is where the text was found, for the message."""
+    try:
+        return validate(Recipe, tomllib.loads(text), path)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: its recipe is not valid TOML: {error}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as TOML, every default spelled out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
 def save(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe, every default spelled out, as a file that `read` takes."""
-    write_text(path, tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
+    """Write the resolved recipe as a file that `read` takes."""
+    write_text(path, dump(recipe))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What every script shares: options that mean the same everywhere, and how an error reaches the user."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ import typer
 
 from pipeline.errors import UserError
 from pipeline.files import explain
+
+# A terminal is redrawn; in a file every state of a bar is a line, and one in fifteen seconds is enough.
+os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "15")
 
 CompetitionName = Annotated[str, typer.Option("--competition", help="A file in competitions/, without its ending.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file in recipes/, without its ending.")]

@@ -1,0 +1,146 @@
+"""What changes during a training, one step of it, and how it is written down and taken up again."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pipeline.errors import UserError
+from pipeline.model import checkpoint
+from pipeline.model.device import Device
+from pipeline.model.zoo import Segmenter, build
+from pipeline.recipe import Recipe, Train
+
+
+@dataclass
+class State:
+    """All that changes during a training."""
+
+    network: Segmenter
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    epoch_loss: float = 0.0
+    """Sum over the steps of the epoch that is under way."""
+
+    @property
+    def kept(self) -> Segmenter:
+        """The network whose weights are validated and kept."""
+        return self.average.module if self.average else self.network
+
+
+def start(recipe: Recipe, device: Device, fold: int) -> State:
+    """A training at step 0; folds start from different weights, which makes their mean worth more."""
+    torch.manual_seed(recipe.seed * 1000 + fold)
+    settings = recipe.train
+    network = build(recipe.network).to(device.torch, memory_format=torch.channels_last)
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    values = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **values)
+    else:
+        optimizer = kinds[settings.optimizer](network.parameters(), **values)
+    average = AveragedModel(network, multi_avg_fn=_average(settings.ema), use_buffers=True) if settings.ema else None
+    if settings.compile:
+        network.compile()
+    scaler = torch.amp.GradScaler(device.torch.type, enabled=device.scaled)
+    return State(network, optimizer, scaler, average)
+
+
+def capture(state: State, recipe: Recipe) -> dict[str, Any]:
+    """Everything that changes, as tensors and plain values."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict() if state.average else None,
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "progress": {
+            "step": state.step,
+            "seconds": state.seconds,
+            "history": state.history,
+            "epoch_loss": state.epoch_loss,
+        },
+    }
+
+
+def restore(state: State, path: Path) -> None:
+    """Fill a fresh state with what `capture` took."""
+    saved = checkpoint.load_state(path)
+    try:
+        state.network.load_state_dict(saved["network"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        if state.average:
+            state.average.load_state_dict(saved["average"])
+        torch.set_rng_state(saved["random"])
+        if torch.cuda.is_available() and saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        for key, value in saved["progress"].items():
+            setattr(state, key, value)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path}: is of another network ({str(error)[:120]}); delete it to train from the start"
+        ) from None
+
+
+def learning_rate(step: int, total: int, settings: Train) -> float:
+    """The learning rate of a step counted from 0: a linear rise to the peak, then constant or a half cosine to zero."""
+    warmup = round(settings.warmup * total)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def train_step(state: State, images: Tensor, target: Tensor, loss: nn.Module, device: Device, clip: float) -> Tensor:
+    """Forward, backward, update.
+
+    Args:
+        state: changed in place.
+        images: (n, 3, h, w) uint8 on the device.
+        target: (n, 1, h, w) float 0 to 1 on the device.
+        loss: of logits and target.
+        device: for its precision.
+        clip: largest norm of the gradient, 0 for no limit.
+
+    Returns:
+        (3,) float32 on the device: loss, share of the pixels that are true, share that was predicted.
+    """
+    with device.autocast():
+        logits = state.network(images)
+    value = loss(logits, target)
+    state.scaler.scale(value).backward()
+    if clip:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    if state.average:
+        state.average.update_parameters(state.network)
+    return torch.stack([value.detach(), target.mean(), (logits.detach() > 0).float().mean()])
+
+
+def _average(decay: float) -> Any:
+    """An exponential mean that starts short, so that random first weights are soon forgotten."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return torch.no_grad()(update)

@@ -1,0 +1,75 @@
+"""Why is my mask all black, my Dice constant, my loss NaN? Stop a training that cannot succeed, and name the cause."""
+
+import math
+from collections.abc import Sequence
+
+from pipeline.competition import Competition, Sample
+from pipeline.data.images import image_size, read_mask
+from pipeline.errors import UserError
+
+_LOOKED_AT = 8
+_PATIENCE = 200
+
+
+def look_at_masks(samples: Sequence[Sample], competition: Competition) -> None:
+    """Read a few masks before hours are spent on them.
+
+    Raises:
+        UserError: a mask is not binary, is of another size than its image, or all of those looked at are empty.
+    """
+    step = max(1, len(samples) // _LOOKED_AT)
+    empty = []
+    for sample in samples[::step]:
+        assert sample.mask is not None
+        mask = read_mask(sample.mask, competition.masks.positive)
+        size = image_size(sample.image)
+        if mask.shape != size[::-1]:
+            raise UserError(
+                f"{sample.mask}: is {mask.shape[1]}×{mask.shape[0]}, but its image is {size[0]}×{size[1]}; "
+                f"run `make check`"
+            )
+        if not mask.any():
+            empty.append(sample.mask)
+    if len(empty) == len(samples[::step]):
+        raise UserError(
+            f"{empty[0]}: is empty, as all {len(empty)} masks looked at; check masks.positive and the masks' folder"
+        )
+
+
+class Watch:
+    """Looks at what a training reports every few steps."""
+
+    def __init__(self, competition: Competition, total_steps: int) -> None:
+        self.may_be_empty = competition.masks.may_be_empty
+        # Short trainings get a fifth of their steps before silence counts against them.
+        self.patience = min(_PATIENCE, max(20, total_steps // 5))
+        self.silent_steps = 0
+
+    def check(self, *, step: int, steps: int, loss: float, truth: float, predicted: float) -> None:
+        """Judge the last `steps` steps.
+
+        Args:
+            step: of the training, counted from 1.
+            steps: how many steps the means are over.
+            loss: mean loss.
+            truth: mean share of the pixels that the masks cover.
+            predicted: mean share of the pixels that the network put into the mask.
+
+        Raises:
+            UserError: the loss is not finite, all masks were empty, or the network has predicted nothing for long.
+        """
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {step}; lower train.learning_rate, "
+                "or set train.precision to float32 to see if that is why"
+            )
+        if truth == 0 and not self.may_be_empty:
+            raise UserError(
+                f"all masks of the {steps} batches up to step {step} are empty; run `make check` on the masks"
+            )
+        self.silent_steps = self.silent_steps + steps if predicted == 0 and truth > 0 else 0
+        if self.silent_steps >= self.patience:
+            raise UserError(
+                f"the network has predicted no pixel in {self.silent_steps} steps up to step {step}; "
+                f"check that images and masks belong together (`make check`), or change train.learning_rate"
+            )

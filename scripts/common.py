@@ -21,6 +21,22 @@ DataFolder = Annotated[Path, typer.Option("--data", help="The folder that holds 
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change one key of the recipe: train.epochs=3. May be given several times.")
 ]
+FoldList = Annotated[str, typer.Option("--fold", help="Folds to use, such as '0 2'; all of them if not given.")]
+
+
+def fold_numbers(text: str, count: int) -> list[int]:
+    """Fold numbers from `FoldList`: all `count` of them for an empty text.
+
+    Raises:
+        UserError: something else than fold numbers stands there.
+    """
+    try:
+        numbers = [int(word) for word in text.replace(",", " ").split()] or list(range(count))
+    except ValueError:
+        numbers = [-1]
+    if not all(0 <= number < count for number in numbers) or len(set(numbers)) < len(numbers):
+        raise UserError(f"--fold '{text}': expected different numbers from 0 to {count - 1}, separated by spaces")
+    return numbers
 
 
 def run(main: Callable[..., None]) -> None:

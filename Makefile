@@ -1,0 +1,115 @@
+# From the download to a scored submission. Every stage is a file: what is done is skipped, what changed is done again.
+
+COMPETITION ?= carvana
+RECIPE      ?= baseline
+DATA        ?= data/$(COMPETITION)
+FOLD        ?= 0
+SEED        ?=
+SET         ?=
+IMG         ?=
+MODEL       ?= $(RUNS)
+
+# folds = 5 in the competition's file → 0 1 2 3 4. FOLDS="0" evaluates and predicts with the first one alone.
+COUNT       := $(shell sed -n 's/^folds *= *\([0-9]*\).*/\1/p' competitions/$(COMPETITION).toml 2>/dev/null)
+FOLDS       ?= $(shell seq 0 $$(( $(or $(COUNT),1) - 1 )))
+
+PYTHON      ?= python3
+PY          := .venv/bin/python
+NAME        := $(if $(filter $(COMPETITION),$(RECIPE)),$(RECIPE),$(COMPETITION)-$(RECIPE))
+RUNS        := runs/$(NAME)
+SUBMISSION  := submissions/$(NAME).csv.gz
+SPLIT       := folds/$(COMPETITION).csv
+CHOICES     := $(addprefix --set ,$(SET) $(if $(SEED),seed=$(SEED)))
+STAGE        = $(PY) -m scripts.$(1) --competition $(COMPETITION) --data $(DATA)
+SETTINGS    := competitions/$(COMPETITION).toml recipes/$(RECIPE).toml
+weights      = $(RUNS)/fold$(1)/weights.safetensors
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup check folds train train-all evaluate predict overlay score demo test lint format lock clean clean-all
+
+help: ## this list
+	@echo 'make STAGE [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=$(DATA)] [FOLD=$(FOLD)] [FOLDS="$(FOLDS)"] [SEED=…] [SET="train.epochs=3 …"]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+# ---- set-up
+
+setup: .venv/ready ## install everything into .venv (done by itself when missing or stale)
+
+# uv installs the lock in a fraction of pip's time; it comes by pip, so that Python is all one needs.
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with make PYTHON=python3.12")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(PY) -m uv pip sync --quiet --require-hashes --python $(PY) requirements.lock
+	@touch $@
+
+lock: | .venv/ready ## pin requirements.txt and everything below it into requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements.txt -o requirements.lock
+
+# ---- the stages
+
+check: .venv/ready ## is the data whole? every image, mask and CSV
+	$(call STAGE,check)
+
+folds: $(SPLIT) ## split the training images by group
+
+$(SPLIT): competitions/$(COMPETITION).toml | .venv/ready
+	$(call STAGE,folds)
+
+train: $(call weights,$(FOLD)) ## train one fold: make train FOLD=0
+
+train-all: $(foreach fold,$(FOLDS),$(call weights,$(fold))) ## train every fold that is missing
+
+$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) | .venv/ready
+	$(call STAGE,train) --recipe $(RECIPE) --fold $* $(CHOICES)
+
+evaluate: $(RUNS)/evaluation.json ## out-of-fold score, interval, threshold, worst images
+
+$(RUNS)/evaluation.json: $(foreach fold,$(FOLDS),$(call weights,$(fold)))
+	$(call STAGE,evaluate) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)
+
+predict: $(SUBMISSION) ## predict the test set with all folds and flips: submissions/<competition>-<recipe>.csv.gz
+
+$(SUBMISSION): $(RUNS)/evaluation.json
+	$(call STAGE,predict) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)
+
+score: $(SUBMISSION) ## score the submission where the truth is known
+	$(PY) -m scripts.score $(SUBMISSION) --competition $(COMPETITION) --data $(DATA)
+
+overlay: .venv/ready ## mask, and mask over picture: make overlay IMG=photo.jpg [MODEL=weights or run]
+	@test -n '$(IMG)' || { echo 'error: which picture? make overlay IMG=photo.jpg' >&2; exit 2; }
+	$(PY) -m scripts.overlay $(IMG) --weights $(MODEL)
+
+# ---- the demonstration
+
+demo: .venv/ready ## the whole pipeline on rendered cars, on a CPU, in some minutes
+	@$(MAKE) --no-print-directory data/demo/solution.csv
+	@$(MAKE) --no-print-directory check folds train-all evaluate predict score COMPETITION=demo RECIPE=demo
+	$(PY) -m scripts.overlay data/demo/test --weights runs/demo --out overlays/demo
+	@$(PY) -m scripts.summary --competition demo --recipe demo --data data/demo
+
+data/demo/solution.csv: | .venv/ready
+	$(PY) -m scripts.render --out data/demo
+
+# ---- the project itself
+
+test: .venv/ready ## all tests
+	$(PY) -m pytest
+
+lint: .venv/ready ## style and common mistakes
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: .venv/ready ## put the code into the common form
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean: ## remove what the demonstration and the tests made
+	rm -rf data/demo runs/demo folds/demo.csv submissions/demo.csv.gz submissions/demo.json overlays/demo .pytest_cache .ruff_cache .hypothesis
+	find pipeline scripts tests -name __pycache__ -type d -exec rm -rf {} +
+
+clean-all: clean ## the same, and the installed packages; data, runs and submissions stay
+	rm -rf .venv

@@ -1,0 +1,182 @@
+"""From finished runs to a checked submission file."""
+
+import csv
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.competition import Competition, Sample, test_samples
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.model import checkpoint
+from pipeline.model.device import choose
+from pipeline.predict.ensemble import Ensemble, load_members
+from pipeline.predict.stream import rows
+from pipeline.recipe import Recipe
+from pipeline.submission import table
+
+log = logging.getLogger(__name__)
+
+
+def write_submission(
+    competition: Competition,
+    recipe: Recipe,
+    data: Path,
+    weights: Sequence[Path],
+    out: Path,
+    *,
+    threshold: float | None = None,
+    facts: dict[str, object] | None = None,
+    minutes: float | None = None,
+) -> bool:
+    """Predict the test set with the mean of several networks, write the rows, check the file.
+
+    Finished rows are kept beside `out` until the file is whole, so an interrupted call goes on where it stopped.
+
+    Args:
+        competition: what the data is.
+        recipe: by which the weights were trained; its flips may have changed since.
+        data: the folder that holds the competition's files.
+        weights: one file for each network.
+        out: a .csv or .csv.gz; `<name>.json` beside it says how it was made.
+        threshold: of the probability; the recipe's if None.
+        facts: what else to say in that JSON file.
+        minutes: stop after this time, with the finished rows kept.
+
+    Returns:
+        Whether the file is finished.
+
+    Raises:
+        UserError: weights or images are missing or damaged, or the file that came out is not a valid submission.
+    """
+    samples = wanted_samples(competition, data)
+    device = choose(recipe.train.precision)
+    networks, *_ = load_members(weights, device)
+    threshold = recipe.predict.threshold if threshold is None else threshold
+    made_by = {
+        "competition": competition.name,
+        "recipe": recipe.name,
+        "weights": [fingerprint(path) for path in weights],
+        "flips": list(recipe.predict.flips),
+        "threshold": threshold,
+    }
+    spool = Spool(out, made_by)
+    left = [sample for sample in samples if sample.id not in spool.done]
+    if spool.done:
+        log.info("%s: goes on after %d finished rows", out, len(spool.done))
+    ensemble = Ensemble(networks, recipe.predict.flips, device)
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
+    with spool, bar:
+        for row in rows(ensemble, left, competition, recipe, threshold):
+            spool.add(row)
+            bar.update()
+            if deadline and time.monotonic() > deadline:
+                break
+    if len(spool.done) < len(samples):
+        log.info("%s: stopped at %d of %d rows; the same command goes on", out, len(spool.done), len(samples))
+        return False
+    table.write(out, competition.csv.columns, spool.rows())
+    shapes = table.shapes(competition, samples)
+    report = table.check(out, competition, [sample.id for sample in samples], shapes)
+    if not report.good:
+        out.rename(out.with_name(f"rejected-{out.name}"))
+        report.raise_if_bad()
+    write_text(beside(out), json.dumps(made_by | {"commit": checkpoint.commit()} | (facts or {}), indent=1) + "\n")
+    spool.remove()
+    return True
+
+
+def wanted_samples(competition: Competition, data: Path) -> list[Sample]:
+    """The test images in the order of the sample submission, or all there are where there is no sample file.
+
+    Raises:
+        UserError: the sample file names an image that is not there, or is not a CSV with the right columns.
+    """
+    samples = test_samples(competition, data)
+    if competition.csv.sample is None or not (path := data / competition.csv.sample).exists():
+        return samples
+    try:
+        names = pd.read_csv(path, dtype=str, usecols=[competition.csv.columns[0]]).iloc[:, 0].tolist()
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: is not a sample submission ({error}); fetch it again") from None
+    by_id = {sample.id: sample for sample in samples}
+    unknown = [name for name in names if name not in by_id]
+    if unknown:
+        raise UserError(
+            f"{path}: names {len(unknown)} images that are not in {samples[0].image.parent}, such as {unknown[0]}; "
+            "fetch what is missing, or take the sample file that belongs to this data"
+        )
+    return [by_id[name] for name in names]
+
+
+def beside(out: Path) -> Path:
+    """The JSON file that says how a submission was made: `x.csv.gz` → `x.json`."""
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".csv") + ".json")
+
+
+def fingerprint(path: Path) -> str:
+    """A short hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class Spool:
+    """Finished rows on the disk, until a submission is whole; a context that holds the file open.
+
+    Its first line says what made the rows. Rows of other weights, flips or thresholds are thrown away, and so is a
+    last line that was cut off.
+    """
+
+    def __init__(self, out: Path, made_by: dict[str, object]) -> None:
+        self.path = out.with_name(f".{out.name}.rows")
+        self.done: set[str] = set()
+        first = "# " + json.dumps(made_by) + "\n"
+        if self.path.exists() and (whole := self._whole_bytes(first.encode())):
+            with self.path.open("rb+") as file:
+                file.truncate(whole)
+            self.done = {name for name, _ in self.rows()}
+        else:
+            write_text(self.path, first)
+
+    def __enter__(self) -> "Spool":
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: tuple[str, str]) -> None:
+        """Append one row."""
+        self._writer.writerow(row)
+        self.done.add(row[0])
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Read the rows back."""
+        with self.path.open(encoding="utf-8", newline="") as file:
+            next(file)
+            for line in file:
+                name, text = next(csv.reader([line]))
+                yield name, text
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink()
+
+    def _whole_bytes(self, first: bytes) -> int:
+        """Length up to the last complete line; 0 if something else made these rows."""
+        with self.path.open("rb") as file:
+            if file.readline() != first:
+                return 0
+            end = file.tell()
+            for line in file:
+                if line.endswith(b"\n"):
+                    end += len(line)
+            return end

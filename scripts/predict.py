@@ -1,0 +1,49 @@
+"""Predict the test set with all trained folds and write a checked submission."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scripts.common import Changes, CompetitionName, DataFolder, FoldList, RecipeName, fold_numbers, run
+
+
+def main(
+    competition: CompetitionName,
+    recipe: RecipeName,
+    data: DataFolder,
+    fold: FoldList = "",
+    runs_folder: Annotated[
+        Path | None, typer.Option("--runs", help="Folder of the runs; runs/<competition>-<recipe> if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="submissions/<competition>-<recipe>.csv.gz if not given.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="As evaluated, or the recipe's, if not given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,
+    changes: Changes = [],  # noqa: B006 (typer wants a list)
+) -> None:
+    """Write one file; the same command goes on where it was stopped."""
+    from pipeline import competition as competitions
+    from pipeline import evaluate, runs
+    from pipeline import recipe as recipes
+    from pipeline.predict.submit import write_submission
+
+    chosen, wanted = competitions.load(competition), recipes.load(recipe, changes)
+    folder = runs_folder or runs.FOLDER / runs.name(competition, recipe)
+    path = out or Path("submissions") / f"{runs.name(competition, recipe)}.csv.gz"
+    trained = [runs.of_fold(folder, number) for number in fold_numbers(fold, chosen.folds)]
+    for each in trained:
+        evaluate.require_trained(each, wanted)
+    evaluation = evaluate.read(folder)
+    facts = {"folds": [each.folder.name for each in trained]}
+    if evaluation:
+        facts |= {"oof_dice": evaluation.dice, "oof_interval": evaluation.interval}
+        threshold = threshold or evaluation.threshold
+    weights = [each.weights for each in trained]
+    if not write_submission(chosen, wanted, data, weights, path, threshold=threshold, facts=facts, minutes=minutes):
+        sys.exit(3)
+    print(path)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -19,14 +19,13 @@ NAME        := $(if $(filter $(COMPETITION),$(RECIPE)),$(RECIPE),$(COMPETITION)-
 RUNS        := runs/$(NAME)
 SUBMISSION  := submissions/$(NAME).csv.gz
 SPLIT       := folds/$(COMPETITION).csv
-CHOICES     := $(addprefix --set ,$(SET) $(if $(SEED),seed=$(SEED)))
+CHOICES     := $(strip $(addprefix --set ,$(SET) $(if $(SEED),seed=$(SEED))))
 STAGE        = $(PY) -m scripts.$(1) --competition $(COMPETITION) --data $(DATA)
-SETTINGS    := competitions/$(COMPETITION).toml recipes/$(RECIPE).toml
 weights      = $(RUNS)/fold$(1)/weights.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check folds train train-all evaluate predict overlay score demo test lint format lock clean clean-all
+.PHONY: FORCE help setup check folds train train-all evaluate predict overlay score demo test lint format lock clean clean-all
 
 help: ## this list
 	@echo 'make STAGE [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=$(DATA)] [FOLD=$(FOLD)] [FOLDS="$(FOLDS)"] [SEED=…] [SET="train.epochs=3 …"]'
@@ -63,7 +62,8 @@ train: $(call weights,$(FOLD)) ## train one fold: make train FOLD=0
 
 train-all: $(foreach fold,$(FOLDS),$(call weights,$(fold))) ## train every fold that is missing
 
-$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) | .venv/ready
+# Changes from the command line are in no file: the stage itself compares them with what the run was trained by.
+$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) $(if $(CHOICES),FORCE) | .venv/ready
 	$(call STAGE,train) --recipe $(RECIPE) --fold $* $(CHOICES)
 
 evaluate: $(RUNS)/evaluation.json ## out-of-fold score, interval, threshold, worst images

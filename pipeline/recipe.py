@@ -51,10 +51,12 @@ class ZooSettings(Settings):
 
 def _kind(value: Any) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "unet" if name == "unet" else "zoo"
+    return "tag:unet" if name == "unet" else "tag:zoo"
 
 
-Network = Annotated[Annotated[UNetSettings, Tag("unet")] | Annotated[ZooSettings, Tag("zoo")], Discriminator(_kind)]
+Network = Annotated[
+    Annotated[UNetSettings, Tag("tag:unet")] | Annotated[ZooSettings, Tag("tag:zoo")], Discriminator(_kind)
+]
 
 
 class Input(Settings):

@@ -5,11 +5,11 @@ import os
 # The package asks the network for a newer version of itself when it is imported; a training run should not.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
-from pipeline.recipe import Augment  # noqa: E402
+from pipeline.recipe import Augment
 
 
 class Augmenter:

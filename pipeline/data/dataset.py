@@ -84,7 +84,12 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
     """One loader over all epochs left, so that workers start once and never wait at the end of an epoch."""
     return DataLoader(
-        dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin, worker_init_fn=_one_thread, **_ahead(workers)
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_one_thread,
+        **_ahead(workers),
     )
 
 

@@ -99,7 +99,9 @@ def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
     if group_of.keys() != fold_of.keys():
         missing, extra = sorted(group_of.keys() - fold_of.keys()), sorted(fold_of.keys() - group_of.keys())
         what = f"{len(missing)} images are not in it" if missing else f"{len(extra)} of its images are not in the data"
-        raise UserError(f"{path}: {what}, such as {(missing or extra)[0]}; set DATA to the data it was made for, or {again}")
+        raise UserError(
+            f"{path}: {what}, such as {(missing or extra)[0]}; set DATA to the data it was made for, or {again}"
+        )
     seen: dict[str, int] = {}
     for name, fold in fold_of.items():
         group = group_of[name]

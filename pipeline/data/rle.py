@@ -119,3 +119,34 @@ def parse(text: str, pixels: int) -> np.ndarray:
             index = int(where.argmax())
             raise ValueError(f"run {index + 1} ({starts[index] + 1} {lengths[index]}) {fault}")
     return runs
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> int:
+    """How many pixels two masks share, given as sorted, disjoint runs."""
+    if not len(first) or not len(second):
+        return 0
+    return int((_pixels_before(second, first.sum(axis=1)) - _pixels_before(second, first[:, 0])).sum())
+
+
+def breaks(runs: np.ndarray, stride: int, pixels: int) -> int:
+    """How many pixels of a mask have no pixel of it `stride` numbers further on, counted around the end of the image.
+
+    Neighbouring rows of a real mask are nearly equal. So this is small where `stride` is the width of the rows that
+    the runs were made of (the height, if they were made of columns), and large elsewhere.
+    """
+    starts = runs[:, 0] + stride
+    ends = starts + runs[:, 1]
+    inside = np.stack([starts, np.minimum(ends, pixels)], axis=1)[starts < pixels]
+    around = np.stack([np.maximum(starts, pixels), ends], axis=1)[ends > pixels] - pixels
+    moved = np.concatenate([around, inside])
+    moved[:, 1] -= moved[:, 0]
+    return int(runs[:, 1].sum()) - overlap(runs, moved)
+
+
+def _pixels_before(runs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """How many pixels of sorted, disjoint runs are numbered below each position."""
+    starts, lengths = runs[:, 0], runs[:, 1]
+    # The run that starts last at or before the position; -1 if there is none.
+    index = np.searchsorted(starts, positions, side="right") - 1
+    whole = np.concatenate([[0], np.cumsum(lengths)])[np.maximum(index, 0)]
+    return np.where(index < 0, 0, whole + np.minimum(positions - starts[index], lengths[index]))

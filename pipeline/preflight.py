@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 
 _LOOKED_AT = 8
 _PATIENCE = 200
+"""Steps. A network that starts small may well predict nothing for dozens of them."""
 
 
 def look_at_masks(samples: Sequence[Sample], competition: Competition) -> None:
@@ -39,10 +40,8 @@ def look_at_masks(samples: Sequence[Sample], competition: Competition) -> None:
 class Watch:
     """Looks at what a training reports every few steps."""
 
-    def __init__(self, competition: Competition, total_steps: int) -> None:
+    def __init__(self, competition: Competition) -> None:
         self.may_be_empty = competition.masks.may_be_empty
-        # Short trainings get a fifth of their steps before silence counts against them.
-        self.patience = min(_PATIENCE, max(20, total_steps // 5))
         self.silent_steps = 0
 
     def check(self, *, step: int, steps: int, loss: float, truth: float, predicted: float) -> None:
@@ -68,7 +67,7 @@ class Watch:
                 f"all masks of the {steps} batches up to step {step} are empty; run `make check` on the masks"
             )
         self.silent_steps = self.silent_steps + steps if predicted == 0 and truth > 0 else 0
-        if self.silent_steps >= self.patience:
+        if self.silent_steps >= _PATIENCE:
             raise UserError(
                 f"the network has predicted no pixel in {self.silent_steps} steps up to step {step}; "
                 f"check that images and masks belong together (`make check`), or change train.learning_rate"

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipeline import runs
 from pipeline.competition import Competition, Sample, training_samples
@@ -100,7 +101,7 @@ def train_fold(
 
     with _explain_memory(recipe), stop_requests() as stop, SummaryWriter(run.folder, purge_step=state.step) as board:
         finished = _loop(
-            state, recipe, device, loader, held_out_loader, steps_per_epoch, run, board, Watch(competition, total),
+            state, recipe, device, loader, held_out_loader, steps_per_epoch, run, board, Watch(competition),
             lambda: stop.is_set() or time.monotonic() > deadline,
         )  # fmt: skip
     if not finished:
@@ -185,7 +186,7 @@ def _loop(
     bar = tqdm(total=total * settings.batch, initial=state.step * settings.batch, unit="img", desc=run.folder.name)
     state.network.train()
     batches = iter(loader)
-    with bar:
+    with bar, logging_redirect_tqdm():
         while state.step < total:
             waiting = time.monotonic()
             images, masks = next(batches)
@@ -253,8 +254,10 @@ def _end_epoch(
     state.history.append(row)
     state.epoch_loss = 0.0
     runs.write_json_lines(run.metrics, state.history)
-    tqdm.write(
-        ", ".join(f"{key} {value:.5f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
+    log.info(
+        ", ".join(
+            f"{name} {value:.5f}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+        )
     )
 
 

@@ -62,8 +62,8 @@ def recipe() -> Recipe:
         {
             "name": "tiny",
             "input": {"size": [64, 48]},
-            "network": {"name": "unet", "width": 4, "depth": 2},
-            "train": {"epochs": 3, "batch": 2, "learning_rate": 0.02, "precision": "float32", "ema": 0.5},
+            "network": {"name": "unet", "width": 8, "depth": 2},
+            "train": {"epochs": 3, "batch": 2, "learning_rate": 0.03, "precision": "float32", "ema": 0.5},
             "predict": {"flips": ["none", "horizontal"]},
         }
     )

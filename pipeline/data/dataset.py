@@ -89,6 +89,7 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int, p
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread,
+        persistent_workers=workers > 0,  # it is asked again after every epoch
         **_ahead(workers),
     )
 
@@ -102,6 +103,7 @@ def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: boo
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread,
+        persistent_workers=workers > 0,  # it is asked again after every epoch
         **_ahead(workers),
     )
 

@@ -19,7 +19,6 @@ NEVER = -1
 """The fold of an image that is always trained on."""
 
 _COLUMNS = ["id", "group", "fold", "area"]
-_QUANTILES = 5
 
 
 def split(groups: Sequence[str], areas: Sequence[float], count: int, seed: int = 0) -> np.ndarray:
@@ -37,12 +36,15 @@ def split(groups: Sequence[str], areas: Sequence[float], count: int, seed: int =
     Raises:
         ValueError: there are fewer groups than folds.
     """
-    if len(set(groups)) < count:
-        raise ValueError(f"{len(set(groups))} groups cannot fill {count} folds")
-    strata = pd.qcut(pd.Series(areas, dtype=float), _QUANTILES, labels=False, duplicates="drop").fillna(0)
-    folds = np.empty(len(groups), dtype=int)
+    table = pd.DataFrame({"group": groups, "area": areas})
+    rank = table.groupby("group").area.mean().rank(method="first")
+    if len(rank) < count:
+        raise ValueError(f"{len(rank)} groups cannot fill {count} folds")
+    # Groups sorted by area and cut into strata of `count`: a fold that takes one of each has the mean of all.
+    strata = table.group.map((rank - 1) // count).clip(upper=len(rank) // count - 1)
+    folds = np.empty(len(table), dtype=int)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(groups)), strata, groups)):
+    for fold, (_, held_out) in enumerate(splitter.split(table, strata, table.group)):
         folds[held_out] = fold
     return folds
 

@@ -1,0 +1,221 @@
+"""Every network keeps the same contract; losses, metrics and device choices are what they say."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.model import checkpoint, device, metrics
+from pipeline.model.loss import SegmentationLoss
+from pipeline.model.unet import UNet
+from pipeline.model.zoo import build, parameters
+from pipeline.recipe import Loss, Recipe, UNetSettings, ZooSettings
+
+NETWORKS = {
+    "unet": UNetSettings(name="unet", width=4, depth=3),
+    "unet-transpose": UNetSettings(name="unet", width=4, depth=2, up="transpose", norm="none"),
+    "unet-group": UNetSettings(name="unet", width=6, depth=2, norm="group", widest=8),
+    "unet-stem-2": UNetSettings(name="unet", width=4, depth=2, stem=2),
+    "unet-stem-4": UNetSettings(name="unet", width=4, depth=1, stem=4),
+    "zoo-fpn": ZooSettings(name="FPN", encoder="resnet18"),
+    "zoo-unet": ZooSettings(name="Unet", encoder="resnet18", options={"decoder_channels": [32, 16, 8, 8, 4]}),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+class TestContract:
+    """What holds for every architecture."""
+
+    @pytest.fixture
+    def network(self, name):
+        torch.manual_seed(0)
+        return build(NETWORKS[name]).eval()
+
+    @pytest.mark.parametrize("size", [(64, 96), (67, 95), (33, 31)])
+    def test_any_size(self, network, size):
+        image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+        logits = network(image)
+        assert logits.shape == (2, 1, *size)
+        assert logits.isfinite().all()
+
+    def test_learns_one_picture(self, network, name):
+        torch.manual_seed(1)
+        image = torch.randint(0, 100, (2, 3, 64, 64), dtype=torch.uint8)
+        target = torch.zeros(2, 1, 64, 64)
+        target[:, :, 16:48, 20:44] = 1
+        image[:, :, 16:48, 20:44] += 100
+        optimizer, loss = torch.optim.Adam(network.train().parameters(), 0.01), SegmentationLoss(Loss())
+        losses = []
+        for _ in range(60):
+            value = loss(network(image), target)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            losses.append(value.item())
+        assert losses[-1] < 0.65 * losses[0]
+
+    def test_every_parameter_gets_a_gradient(self, network, name):
+        network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).square().mean().backward()
+        without = [key for key, value in network.named_parameters() if value.grad is None]
+        # FPN and others of the zoo may leave parts of an encoder unused; ours has no such parts.
+        assert not without or name.startswith("zoo")
+
+    def test_weights_survive_the_disk(self, network, name, tmp_path, recipe):
+        kind = Recipe.model_validate(recipe.model_dump() | {"network": NETWORKS[name].model_dump()})
+        origin = checkpoint.Origin("tiny", "0", "abc", "1", "0.9", "", torch.__version__)
+        checkpoint.save_weights(tmp_path / "w.safetensors", network, kind, origin)
+        loaded, read_recipe, read_origin = checkpoint.load_weights(tmp_path / "w.safetensors")
+        image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+        assert torch.equal(loaded(image), network(image))
+        assert (read_recipe, read_origin) == (kind, origin)
+
+    def test_channels_last_and_bf16_agree_with_float32(self, network):
+        image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+        expected = network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            other = network.to(memory_format=torch.channels_last)(image.to(memory_format=torch.channels_last))
+        assert (other.float() - expected).abs().mean() < 0.1 * expected.abs().mean() + 0.02
+
+
+def test_seed_unet_has_the_known_number_of_parameters():
+    """64-1024 with transposed convolutions; convolutions before a normalisation have no bias."""
+    network = UNet(UNetSettings(name="unet", width=64, depth=4, up="transpose"))
+    assert parameters(network) == 31_037_633
+
+
+def test_unknown_architecture_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"'Unit' is not one of unet, .*Unet"):
+        build(ZooSettings(name="Unit"))
+    with pytest.raises(UserError, match="cannot be built with encoder 'resnet9000'"):
+        build(ZooSettings(name="Unet", encoder="resnet9000"))
+
+
+def test_encoder_weights_come_from_a_file(tmp_path):
+    from safetensors.torch import save_file
+
+    donor = build(ZooSettings(name="Unet", encoder="resnet18"))
+    save_file(donor.network.network.encoder.state_dict(), tmp_path / "encoder.safetensors")
+    taker = build(ZooSettings(name="FPN", encoder="resnet18", encoder_weights=tmp_path / "encoder.safetensors"))
+    assert torch.equal(donor.network.network.encoder.conv1.weight, taker.network.network.encoder.conv1.weight)
+    with pytest.raises(UserError, match=r"encoder\.safetensors: does not hold weights of this encoder"):
+        build(ZooSettings(name="FPN", encoder="resnet34", encoder_weights=tmp_path / "encoder.safetensors"))
+
+
+class TestCheckpoint:
+    """What is read is proved."""
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(UserError, match="no such file; train it"):
+            checkpoint.load_weights(tmp_path / "w.safetensors")
+
+    def test_cut_off(self, tmp_path, recipe):
+        path = tmp_path / "w.safetensors"
+        origin = checkpoint.Origin("tiny", "0", "abc", "1", "0.9", "", "")
+        checkpoint.save_weights(path, build(recipe.network), recipe, origin)
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(UserError, match="not a whole safetensors file"):
+            checkpoint.load_weights(path)
+
+    def test_of_others(self, tmp_path):
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+        with pytest.raises(UserError, match="says nothing of its"):
+            checkpoint.load_weights(tmp_path / "w.safetensors")
+
+    def test_of_another_network(self, tmp_path, recipe):
+        other = recipe.model_copy(update={"network": UNetSettings(name="unet", width=8, depth=2)})
+        origin = checkpoint.Origin("tiny", "0", "abc", "1", "0.9", "", "")
+        checkpoint.save_weights(tmp_path / "w.safetensors", build(recipe.network), other, origin)
+        with pytest.raises(UserError, match="do not fit its recipe"):
+            checkpoint.load_weights(tmp_path / "w.safetensors")
+
+    def test_state_cannot_run_code(self, tmp_path):
+        class Evil:
+            def __reduce__(self):
+                return (print, ("ran",))
+
+        torch.save({"a": Evil()}, tmp_path / "state.pt")
+        with pytest.raises(UserError, match="cannot be read"):
+            checkpoint.load_state(tmp_path / "state.pt")
+
+
+class TestLoss:
+    def test_agrees_with_the_formula(self):
+        logits, target = torch.randn(2, 1, 8, 8), (torch.rand(2, 1, 8, 8) > 0.5).float()
+        p = logits.sigmoid()
+        bce = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+        dice = 1 - 2 * (p * target).sum() / (p.sum() + target.sum())
+        assert SegmentationLoss(Loss(bce=1, dice=0))(logits, target) == pytest.approx(bce.item(), abs=1e-5)
+        assert SegmentationLoss(Loss(bce=0, dice=2))(logits, target) == pytest.approx(2 * dice.item(), abs=1e-5)
+
+    def test_half_precision_does_not_overflow(self):
+        """Sums over a 1280×1918 picture pass the largest fp16 number by far."""
+        logits = torch.full((1, 1, 1280, 1918), 9.0, dtype=torch.float16)
+        assert SegmentationLoss(Loss())(logits, torch.ones_like(logits)).item() < 0.01
+
+
+class TestMetrics:
+    @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+    def test_dice_by_definition(self, pixels):
+        mask, truth = (torch.tensor(column) for column in zip(*pixels, strict=True))
+        both, total = sum(a and b for a, b in pixels), sum(a + b for a, b in pixels)
+        assert metrics.dice(mask, truth) == pytest.approx(2 * both / total if total else 1)
+
+    def test_empty_masks(self):
+        empty, full = torch.zeros(4, 4, dtype=bool), torch.ones(4, 4, dtype=bool)
+        assert metrics.dice(empty, empty) == 1
+        assert metrics.dice(empty, full) == 0
+        assert metrics.dice(full, full) == 1
+
+    @pytest.mark.parametrize("fill", [None, True, False])
+    def test_every_threshold_at_once(self, fill):
+        """The histogram gives what cutting at each threshold would."""
+        torch.manual_seed(0)
+        probability = torch.rand(37, 41)
+        probability[0, :3] = torch.tensor([0.0, 0.5, 1.0])
+        truth = torch.rand(37, 41) > 0.4 if fill is None else torch.full((37, 41), fill)
+        counts = metrics.histogram(probability, truth)
+        assert counts.sum() == truth.numel()
+        dice, accuracy = metrics.dice_by_threshold(counts), metrics.accuracy_by_threshold(counts)
+        for level in (1, 64, 128, 255):
+            mask = probability >= level / metrics.LEVELS
+            assert dice[level] == pytest.approx(metrics.dice(mask, truth))
+            assert accuracy[level] == pytest.approx(metrics.accuracy(mask, truth))
+
+    def test_enlarging_keeps_constants_and_size(self):
+        assert metrics.enlarge(torch.full((1, 1, 7, 9), 0.3), (20, 31)).shape == (1, 1, 20, 31)
+        assert metrics.enlarge(torch.full((1, 1, 7, 9), 0.3), (20, 31)).unique() == pytest.approx(0.3)
+
+    def test_soft_enlarging_beats_hard(self):
+        """The reason for the order of enlarging and cutting, on a disc."""
+        y, x = np.mgrid[:256, :256]
+        truth = torch.from_numpy((x - 130) ** 2 + (y - 120) ** 2 < 80**2)
+        soft = torch.nn.functional.avg_pool2d(truth.float()[None, None], 4)
+        late = metrics.enlarge(soft, (256, 256))[0, 0] >= 0.5
+        early = metrics.enlarge((soft >= 0.5).float(), (256, 256))[0, 0] >= 0.5
+        assert metrics.dice(late, truth) > metrics.dice(early, truth)
+
+
+class TestDevice:
+    def test_old_gpus_get_scaled_fp16(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+        chosen = device.choose()
+        assert (chosen.precision, chosen.scaled) == ("fp16", True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+        assert device.choose().precision == "bf16"
+        assert device.choose("float32").precision == "float32"
+
+    def test_reason_is_logged(self, caplog):
+        with caplog.at_level("INFO"):
+            device.choose("float32")
+        assert "the recipe asks for it" in caplog.text or "no bf16" in caplog.text
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+    def test_fp16_needs_a_gpu(self):
+        with pytest.raises(UserError, match="fp16 needs a CUDA device"):
+            device.choose("fp16")

@@ -1,15 +1,18 @@
 """Data for the tests: a tiny competition made here, and the practice data where it is at hand."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.competition import Competition
-from pipeline.data import rle
+from pipeline import runs
+from pipeline.competition import Competition, training_samples
+from pipeline.data import areas, folds, rle
 from pipeline.recipe import Recipe
+from pipeline.train import train_fold
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (94, 62)  # width, height: no multiple of anything
@@ -32,7 +35,7 @@ def shared_nuclei() -> Path:
     return _shared("nuclei")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def competition() -> Competition:
     """Carvana's layout, in small."""
     return Competition.model_validate(
@@ -55,7 +58,7 @@ def competition() -> Competition:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     """A network that learns the tiny competition in seconds."""
     return Recipe.model_validate(
@@ -63,7 +66,7 @@ def recipe() -> Recipe:
             "name": "tiny",
             "input": {"size": [64, 48]},
             "network": {"name": "unet", "width": 8, "depth": 2},
-            "train": {"epochs": 3, "batch": 2, "learning_rate": 0.03, "precision": "float32", "ema": 0.5},
+            "train": {"epochs": 8, "batch": 2, "learning_rate": 0.03, "precision": "float32", "ema": 0.5},
             "predict": {"flips": ["none", "horizontal"]},
         }
     )
@@ -91,10 +94,10 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
         csv.writer(file).writerows([("img", "rle_mask"), *rows])
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Four groups of three images to train on, one to test on, with every file of the competition."""
-    root, rng = tmp_path / "data", np.random.default_rng(0)
+@pytest.fixture(scope="session")
+def untouched_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four groups of three images to train on, one to test on, with every file of the competition. Read only."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for folder in ("train", "train_masks", "test"):
         (root / folder).mkdir(parents=True)
     train, test = [], []
@@ -111,3 +114,45 @@ def data(tmp_path: Path) -> Path:
     write_csv(root / "solution.csv", test)
     write_csv(root / "sample_submission.csv", [(name, "1 1") for name, _ in reversed(test)])
     return root
+
+
+@pytest.fixture
+def data(untouched_data: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny competition's files, to be broken at will."""
+    return Path(shutil.copytree(untouched_data, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def untouched_table(competition: Competition, untouched_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folds of the tiny competition. Read only."""
+    samples = training_samples(competition, untouched_data)
+    path = tmp_path_factory.mktemp("folds") / "folds.csv"
+    folds.save(folds.make(samples, areas.measure(samples, competition), 2), path)
+    return path
+
+
+@pytest.fixture
+def table(untouched_table: Path, tmp_path: Path) -> Path:
+    """A copy of the table of folds."""
+    return Path(shutil.copy(untouched_table, tmp_path / "folds.csv"))
+
+
+@pytest.fixture(scope="session")
+def untouched_runs(
+    competition: Competition,
+    recipe: Recipe,
+    untouched_data: Path,
+    untouched_table: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Both folds of the tiny competition, trained. Read only."""
+    folder = tmp_path_factory.mktemp("runs")
+    for fold in (0, 1):
+        train_fold(competition, recipe, untouched_data, untouched_table, fold, runs.of_fold(folder, fold))
+    return folder
+
+
+@pytest.fixture
+def trained(untouched_runs: Path, tmp_path: Path) -> Path:
+    """A copy of the trained folds."""
+    return Path(shutil.copytree(untouched_runs, tmp_path / "runs"))

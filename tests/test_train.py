@@ -13,7 +13,6 @@ from PIL import Image
 
 from pipeline import preflight
 from pipeline.competition import training_samples
-from pipeline.data import areas, folds
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
 from pipeline.model.state import learning_rate
@@ -26,19 +25,12 @@ GOLDEN = Path(__file__).parent / "golden_loss.json"
 
 
 @pytest.fixture
-def table(competition, data, tmp_path):
-    samples = training_samples(competition, data)
-    path = tmp_path / "folds.csv"
-    folds.save(folds.make(samples, areas.measure(samples, competition), 2), path)
-    return path
-
-
-@pytest.fixture
 def train(competition, recipe, data, table, tmp_path):
     """Train fold 0 into a named run with a changed recipe; returns the run."""
 
     def call(name: str = "run", minutes: float | None = None, **changes) -> Run:
         values = recipe.model_dump()
+        values["train"]["epochs"] = 3
         for key, value in changes.items():
             section, _, last = key.partition("__")
             values[section] = values[section] | {last: value} if last else value

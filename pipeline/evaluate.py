@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from pipeline import runs
 from pipeline.competition import Competition, training_samples
-from pipeline.data import folds as folds_table
+from pipeline.data.folds import fingerprint, hold_out
+from pipeline.data.folds import read as read_folds
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.model import checkpoint, metrics
@@ -25,7 +26,6 @@ from pipeline.model.device import choose
 from pipeline.predict.ensemble import Ensemble, load_members
 from pipeline.predict.stream import probabilities
 from pipeline.recipe import Recipe
-from pipeline.train import fingerprint, split
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,13 @@ def evaluate(
         UserError: a fold is not trained, was trained by another recipe, or on another split.
     """
     samples = training_samples(competition, data)
-    fold_of = folds_table.read(folds_file, samples)
+    fold_of = read_folds(folds_file, samples)
     device = choose(recipe.train.precision)
     tables, counts = [], []
     for fold in folds:
         run = runs.of_fold(folder, fold)
         require_trained(run, recipe)
-        _, held_out = split(samples, fold_of, fold)
+        _, held_out = hold_out(samples, fold_of, fold)
         networks, _, origins = load_members([run.weights], device)
         if origins[0].held_out != fingerprint(held_out):
             raise UserError(

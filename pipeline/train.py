@@ -1,12 +1,11 @@
 """One fold, from images to weights."""
 
-import hashlib
 import logging
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipeline import runs
-from pipeline.competition import Competition, Sample, training_samples
+from pipeline.competition import Competition, training_samples
 from pipeline.data import dataset, draw, folds
 from pipeline.errors import UserError
 from pipeline.files import atomic
@@ -73,7 +72,7 @@ def train_fold(
         UserError: the data, the folds or the recipe do not allow it, or the training cannot succeed.
     """
     samples = training_samples(competition, data)
-    train, held_out = split(samples, folds.read(folds_file, samples), fold)
+    train, held_out = folds.hold_out(samples, folds.read(folds_file, samples), fold)
     if not _prepare(run, recipe):
         log.info("%s: is trained already", run.weights)
         return True
@@ -112,7 +111,7 @@ def train_fold(
     origin = checkpoint.Origin(
         competition=competition.name,
         fold=str(fold),
-        held_out=fingerprint(held_out),
+        held_out=folds.fingerprint(held_out),
         epochs=str(recipe.train.epochs),
         dice=f"{state.history[-1]['dice']:.6f}",
         commit=checkpoint.commit(),
@@ -121,24 +120,6 @@ def train_fold(
     checkpoint.save_weights(run.weights, state.kept, recipe, origin)
     run.state.unlink(missing_ok=True)
     return True
-
-
-def split(samples: Sequence[Sample], fold_of: dict[str, int], fold: int) -> tuple[list[Sample], list[Sample]]:
-    """Samples to train on, and samples held out by `fold`.
-
-    Raises:
-        UserError: there is no such fold.
-    """
-    held_out = [sample for sample in samples if fold_of[sample.id] == fold]
-    if not held_out:
-        known = sorted(set(fold_of.values()) - {folds.NEVER})
-        raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, known))}")
-    return [sample for sample in samples if fold_of[sample.id] != fold], held_out
-
-
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """A short hash of the ids of samples, in any order: tells whether weights have seen an image."""
-    return hashlib.sha256("\n".join(sorted(sample.id for sample in samples)).encode()).hexdigest()[:16]
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from pipeline.competition import Competition, Sample
-from pipeline.data.dataset import available_cores
+from pipeline.cores import available_cores
 from pipeline.data.images import read_mask
 
 

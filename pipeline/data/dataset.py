@@ -1,6 +1,5 @@
 """Samples as tensors: an endless, repeatable stream for training and native-size truth for validation."""
 
-import os
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -9,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.competition import Competition, Sample
+from pipeline.cores import available_cores
 from pipeline.data.augment import Augmenter
 from pipeline.data.images import read_image, read_mask, resize_mask
 from pipeline.errors import UserError
@@ -111,11 +111,6 @@ def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: boo
 def worker_count(on_cpu: bool) -> int:
     """Loader processes: all cores beside a GPU (at most 16), one where the network itself needs the cores."""
     return 1 if on_cpu else min(available_cores(), 16)
-
-
-def available_cores() -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_batch(samples: int, batch: int) -> None:

@@ -4,12 +4,12 @@ Views of one car are nearly the same picture. A split by image would put some of
 that follows would be too good; so the split is by group, and a file in which a group stands on two sides is refused.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.competition import Sample
 from pipeline.errors import UserError
@@ -36,6 +36,9 @@ def split(groups: Sequence[str], areas: Sequence[float], count: int, seed: int =
     Raises:
         ValueError: there are fewer groups than folds.
     """
+    # Imported here: it takes seconds, and everything that only reads folds would wait for it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     table = pd.DataFrame({"group": groups, "area": areas})
     rank = table.groupby("group").area.mean().rank(method="first")
     if len(rank) < count:
@@ -110,3 +113,21 @@ def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
         if seen.setdefault(group, fold) != fold:
             raise UserError(f"{path}: group {group} stands in folds {seen[group]} and {fold}, which leaks; {again}")
     return fold_of
+
+
+def hold_out(samples: Sequence[Sample], fold_of: dict[str, int], fold: int) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on, and samples held out by `fold`.
+
+    Raises:
+        UserError: there is no such fold.
+    """
+    held_out = [sample for sample in samples if fold_of[sample.id] == fold]
+    if not held_out:
+        known = sorted(set(fold_of.values()) - {NEVER})
+        raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, known))}")
+    return [sample for sample in samples if fold_of[sample.id] != fold], held_out
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """A short hash of the ids of samples, in any order: tells whether weights have seen an image."""
+    return hashlib.sha256("\n".join(sorted(sample.id for sample in samples)).encode()).hexdigest()[:16]

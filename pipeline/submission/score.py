@@ -1,0 +1,59 @@
+"""The competition's metric for a finished submission, where the truth is at hand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.competition import Competition
+from pipeline.data import rle
+from pipeline.data.rows import Lookup, Row, read
+from pipeline.errors import UserError
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """2·|X∩Y| / (|X|+|Y|) of two masks given as (n, 2) runs, from 0 to 1; two empty masks agree: 1."""
+    total = int(first[:, 1].sum() + second[:, 1].sum())
+    return 2 * rle.overlap(first, second) / total if total else 1.0
+
+
+def score(path: Path, solution: Path, competition: Competition, shapes: Mapping[str, tuple[int, int]]) -> pd.Series:
+    """Dice of every image at native size, computed on the runs; the score on the leaderboard is the mean.
+
+    Args:
+        path: the submission; its rows may have any order.
+        solution: the true masks, in a file of the same form.
+        competition: the header of both files.
+        shapes: (height, width) of the image of each id.
+
+    Returns:
+        float64, indexed by id in the order of the solution.
+
+    Raises:
+        UserError: the ids of the files differ or one comes twice, a file is unreadable or empty, or a mask is faulty.
+    """
+    scores: dict[str, float] = {}
+    with Lookup(path, competition.csv.columns) as submitted:
+        for truth in tqdm(read(solution, competition.csv.columns), desc="score", unit=" images", delay=2):
+            if truth.id not in shapes:
+                raise UserError(f"{solution}: line {truth.line}: there is no image {truth.id!r}; remove the row")
+            if truth.id in scores:
+                raise UserError(f"{solution}: line {truth.line} has {truth.id} again; remove one of its rows")
+            height, width = shapes[truth.id]
+            pixels = height * width
+            row = submitted.take(truth.id)
+            scores[truth.id] = dice(runs_of(row, path, pixels), runs_of(truth, solution, pixels))
+        submitted.finish()
+    if not scores:
+        raise UserError(f"{solution}: has no rows; fetch it again")
+    return pd.Series(scores, name="dice", dtype=float)
+
+
+def runs_of(row: Row, path: Path, pixels: int) -> np.ndarray:
+    """The (n, 2) runs of a row of `path`; UserError if they are faulty."""
+    try:
+        return rle.parse(row.rle, pixels)
+    except ValueError as error:
+        raise UserError(f"{path}: line {row.line} ({row.id}): {error}; correct it or predict again") from None

@@ -8,6 +8,8 @@ SEED        ?=
 SET         ?=
 IMG         ?=
 MODEL       ?= $(RUNS)
+MSG         ?=
+OUT         ?= submissions/blend.csv.gz
 
 # folds = 5 in the competition's file → 0 1 2 3 4. FOLDS="0" evaluates and predicts with the first one alone.
 COUNT       := $(shell sed -n 's/^folds *= *\([0-9]*\).*/\1/p' competitions/$(COMPETITION).toml 2>/dev/null)
@@ -25,7 +27,7 @@ weights      = $(RUNS)/fold$(1)/weights.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: FORCE help setup check folds train train-all evaluate predict overlay score demo test lint format lock clean clean-all
+.PHONY: FORCE help setup check folds train train-all evaluate predict score blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
 
 help: ## this list
 	@echo 'make STAGE [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=$(DATA)] [FOLD=$(FOLD)] [FOLDS="$(FOLDS)"] [SEED=…] [SET="train.epochs=3 …"]'
@@ -79,16 +81,41 @@ $(SUBMISSION): $(RUNS)/evaluation.json
 score: $(SUBMISSION) ## score the submission where the truth is known
 	$(PY) -m scripts.score $(SUBMISSION) --competition $(COMPETITION) --data $(DATA)
 
+blend: .venv/ready ## weighted vote of finished submissions: FILES="a.csv.gz b.csv.gz" [WEIGHTS="2 1"] [OUT=…]
+	@test -n '$(FILES)' || { echo 'error: which files? make blend FILES="a.csv.gz b.csv.gz"' >&2; exit 2; }
+	$(PY) -m scripts.blend $(FILES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --out $(OUT)
+
 overlay: .venv/ready ## mask, and mask over picture: make overlay IMG=photo.jpg [MODEL=weights or run]
 	@test -n '$(IMG)' || { echo 'error: which picture? make overlay IMG=photo.jpg' >&2; exit 2; }
 	$(PY) -m scripts.overlay $(IMG) --weights $(MODEL)
+
+# ---- Kaggle
+
+download: .venv/ready ## fetch, unpack and check the competition's data; goes on where it stopped
+	$(call STAGE,download)
+
+submit: export MSG := $(MSG)
+submit: $(if $(FILE),,$(SUBMISSION)) | .venv/ready ## upload and wait for the score: MSG="…" [DRY_RUN=1] [FORCE=1] [FILE=other.csv.gz]
+	$(PY) -m scripts.submit $(or $(FILE),$(SUBMISSION)) --competition $(COMPETITION) --data $(DATA) --message "$$MSG" $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
+
+scores: .venv/ready ## bring submissions/ledger.csv up to date
+	$(PY) -m scripts.scores --competition $(COMPETITION)
+
+leaderboard: .venv/ready ## where one stands
+	$(PY) -m scripts.leaderboard --competition $(COMPETITION)
+
+kernel: .venv/ready ## a folder for `kaggle kernels push`: train on Kaggle's GPUs (RESUME=1 from the second version on)
+	$(PY) -m scripts.kernel --competition $(COMPETITION) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES) $(if $(RESUME),--resume) $(if $(KAGGLE_USER),--user $(KAGGLE_USER))
+
+kaggle-standin: .venv/ready ## a Kaggle without an account: offers DATA as the competition, scores what is submitted
+	$(PY) -m tests.standin --competition $(COMPETITION) --data $(DATA)
 
 # ---- the demonstration
 
 demo: .venv/ready ## the whole pipeline on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory data/demo/solution.csv
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score COMPETITION=demo RECIPE=demo
-	$(PY) -m scripts.overlay data/demo/test --weights runs/demo --out overlays/demo
+	$(PY) -m scripts.overlay $$(ls data/demo/test/*_0[147].jpg) --weights runs/demo --out overlays/demo
 	@$(PY) -m scripts.summary --competition demo --recipe demo --data data/demo
 
 data/demo/solution.csv: | .venv/ready

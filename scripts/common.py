@@ -12,6 +12,10 @@ import typer
 from pipeline.errors import UserError
 from pipeline.files import explain
 
+# Torch's threads would spin while they wait for each other, and keep the cores from the loader's workers and from
+# whatever else runs: on two busy cores a training then takes several times as long. Must be set before torch comes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A terminal is redrawn; in a file every state of a bar is a line, and one in fifteen seconds is enough.
 os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "15")
 

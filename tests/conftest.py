@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import runs
@@ -13,6 +14,9 @@ from pipeline.competition import Competition, training_samples
 from pipeline.data import areas, folds, rle
 from pipeline.recipe import Recipe
 from pipeline.train import train_fold
+
+# Tiny networks gain nothing from threads, and lose much where other work runs beside the tests.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (94, 62)  # width, height: no multiple of anything

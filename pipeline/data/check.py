@@ -3,7 +3,6 @@
 A bad file never stops the check: all that is wrong comes out in one list.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.competition import Competition, Sample, list_training, test_samples
+from pipeline.cores import available_cores
 from pipeline.data import rows
 from pipeline.data.examine import Finding, Seen, examine, from_error, name_of
 from pipeline.errors import UserError
@@ -74,7 +74,7 @@ def _open_all(
     def opened(sample: Sample) -> Seen:
         return examine(competition, data, sample, truth.get(sample.id))
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
         return list(tqdm(pool.map(opened, samples), desc="check", total=len(samples), unit=" images", delay=2))
 
 

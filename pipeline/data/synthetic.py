@@ -5,7 +5,6 @@ many processes render them.
 """
 
 import csv
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ import simplejpeg
 from PIL import Image
 from tqdm import tqdm
 
+from pipeline.cores import available_cores
 from pipeline.data import rle
 from pipeline.data.turntable import VIEWS, Car, render
 from pipeline.errors import UserError
@@ -114,7 +114,7 @@ def _check(root: Path, train_cars: int, test_cars: int, size: tuple[int, int], s
 def _run(tasks: list[tuple], workers: int | None) -> Iterator[tuple]:
     """The results of all tasks, as they come."""
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = available_cores()
     workers = min(workers, len(tasks))
     if workers <= 1:
         yield from map(_render_car, tasks)

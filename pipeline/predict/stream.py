@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pipeline.competition import Competition, Sample
+from pipeline.cores import available_cores
 from pipeline.data import rle
-from pipeline.data.dataset import available_cores
 from pipeline.data.images import image_size, read_image, read_mask
 from pipeline.model.metrics import enlarge
 from pipeline.predict.ensemble import Ensemble

@@ -1,0 +1,94 @@
+"""The ledger: one line an upload, never lost, never half-written."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.submission import ledger
+from pipeline.submission.kaggle import Submission
+from pipeline.submission.ledger import Entry, rank
+
+
+def entry(number: int = 0, **values: str) -> Entry:
+    fields = {"time": f"2026-11-22T10:00:{number:02d}+00:00", "competition": "tiny", "file": "a.csv.gz"}
+    return Entry(**{**fields, "sha256": f"{number:064x}", "message": "flips", **values})
+
+
+def submission(ref: str, message: str = "", **values: str) -> Submission:
+    fields = {"date": "", "file": "a.csv.gz", "status": "COMPLETE", "public": "0.9", "private": "0.8", "reason": ""}
+    return Submission(ref=ref, message=message, **{**fields, **values})
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "submissions" / "ledger.csv"
+    assert ledger.read(path) == []
+    odd = entry(1, message='commas, "quotes"\nand lines, – ü', oof_dice="0.99")
+    ledger.put(entry(0), path)
+    ledger.put(odd, path)
+    ledger.put(replace(entry(0), status="PENDING", reference="7"), path)
+    assert ledger.read(path) == [replace(entry(0), status="PENDING", reference="7"), odd]
+    assert sorted(each.name for each in path.parent.iterdir()) == [".ledger.lock", "ledger.csv"]
+
+
+def test_nothing_is_lost_when_many_write(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: ledger.put(entry(number), path), range(40)))
+    assert sorted(ledger.read(path), key=lambda each: each.time) == [entry(number) for number in range(40)]
+
+
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    path.write_text("time,score\n1,2\n")
+    with pytest.raises(UserError, match=r"ledger\.csv: its first line is not time,competition,file"):
+        ledger.put(entry(), path)
+    assert path.read_text() == "time,score\n1,2\n"
+    path.unlink()
+    ledger.put(entry(), path)
+    path.write_text(path.read_text() + "cut,off\n")
+    with pytest.raises(UserError, match="line 3 has 2 fields instead of 15"):
+        ledger.read(path)
+
+
+def test_refresh() -> None:
+    lines = [
+        entry(0, reference="1", status="PENDING"),
+        entry(1, status="UPLOADING"),
+        entry(2, status="UPLOADING"),
+        entry(3, competition="other", reference="1", status="PENDING"),
+        entry(4, reference="4", status="COMPLETE", public="0.9"),
+    ]
+    known = [
+        submission("1"),
+        submission("2", f"{entry(1).tag} flips"),
+        submission("4", entry(4).tag, status="ERROR", reason="bad row", public="", private=""),
+    ]
+    first, found, lost, other, failed = ledger.refresh(lines, "tiny", known)
+    assert (first.public, first.private, first.status) == ("0.9", "0.8", "COMPLETE")
+    assert (found.reference, found.status) == ("2", "COMPLETE")
+    assert lost == lines[2]
+    assert other == lines[3]
+    assert (failed.status, failed.reason) == ("ERROR", "bad row")
+
+
+def test_the_tag_comes_first_and_belongs_to_the_content() -> None:
+    assert entry(1).description == f"[{'0' * 12}] flips"
+    assert entry(1, sha256="ab" * 32, message="").description == "[abababababab]"
+
+
+@pytest.mark.parametrize(
+    ("scores", "mine", "place"),
+    [
+        (["0.9", "0.8", "0.7"], 0.95, 1),
+        (["0.9", "0.8", "0.7"], 0.8, 2),
+        (["0.9", "0.8", "0.7"], 0.1, 4),
+        (["0.1", "0.2", "0.3"], 0.15, 2),
+        (["0.9", "", "0.7"], 0.8, 2),
+        ([], 0.5, 1),
+    ],
+)
+def test_rank(scores: list[str], mine: float, place: int) -> None:
+    assert rank(scores, mine) == place

@@ -11,8 +11,11 @@ MODEL       ?= $(RUNS)
 MSG         ?=
 OUT         ?= submissions/blend.csv.gz
 
-# folds = 5 in the competition's file → 0 1 2 3 4. FOLDS="0" evaluates and predicts with the first one alone.
-COUNT       := $(shell sed -n 's/^folds *= *\([0-9]*\).*/\1/p' competitions/$(COMPETITION).toml 2>/dev/null)
+# folds = 5 in the competition's file, or in the one it is based on → 0 1 2 3 4. FOLDS="0" evaluates and predicts with
+# the first one alone.
+BASE        := $(shell sed -n 's/^base *= *"\(.*\)".*/\1/p' competitions/$(COMPETITION).toml 2>/dev/null)
+RULES       := $(patsubst %,competitions/%.toml,$(BASE) $(COMPETITION))
+COUNT       := $(lastword $(shell sed -n 's/^folds *= *\([0-9]*\).*/\1/p' $(RULES) 2>/dev/null))
 FOLDS       ?= $(shell seq 0 $$(( $(or $(COUNT),1) - 1 )))
 
 PYTHON      ?= python3
@@ -21,12 +24,14 @@ NAME        := $(if $(filter $(COMPETITION),$(RECIPE)),$(RECIPE),$(COMPETITION)-
 RUNS        := runs/$(NAME)
 SUBMISSION  := submissions/$(NAME).csv.gz
 SPLIT       := folds/$(COMPETITION).csv
-CHOICES     := $(strip $(addprefix --set ,$(SET) $(if $(SEED),seed=$(SEED))))
+CHOICES     := $(foreach choice,$(SET) $(SEED:%=seed=%),--set '$(choice)')
 STAGE        = $(PY) -m scripts.$(1) --competition $(COMPETITION) --data $(DATA)
 weights      = $(RUNS)/fold$(1)/weights.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Written whole or not at all; an interrupted make must not delete the work of hours.
+.PRECIOUS: $(RUNS)/fold%/weights.safetensors $(RUNS)/evaluation.json $(SPLIT) $(SUBMISSION)
 .PHONY: FORCE help setup check folds train train-all evaluate predict score blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
 
 help: ## this list
@@ -57,25 +62,33 @@ check: .venv/ready ## is the data whole? every image, mask and CSV
 
 folds: $(SPLIT) ## split the training images by group
 
-$(SPLIT): competitions/$(COMPETITION).toml | .venv/ready
+$(SPLIT): $(RULES) | .venv/ready
 	$(call STAGE,folds)
 
 train: $(call weights,$(FOLD)) ## train one fold: make train FOLD=0
 
 train-all: $(foreach fold,$(FOLDS),$(call weights,$(fold))) ## train every fold that is missing
 
-# Changes from the command line are in no file: the stage itself compares them with what the run was trained by.
-$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) $(if $(CHOICES),FORCE) | .venv/ready
+# What was said on the command line is in no file, so it gets one, that changes only when it does.
+$(RUNS)/.choices: export STAMP = $(CHOICES)
+$(RUNS)/.scope: export STAMP = $(abspath $(DATA)) $(FOLDS) $(CHOICES)
+$(RUNS)/.choices $(RUNS)/.scope: FORCE
+	@mkdir -p $(@D); printf '%s\n' "$$STAMP" | cmp -s - $@ || printf '%s\n' "$$STAMP" > $@
+
+# A name that does not exist is for the stage to explain.
+competitions/%.toml recipes/%.toml: ;
+
+$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) $(RUNS)/.choices | .venv/ready
 	$(call STAGE,train) --recipe $(RECIPE) --fold $* $(CHOICES)
 
 evaluate: $(RUNS)/evaluation.json ## out-of-fold score, interval, threshold, worst images
 
-$(RUNS)/evaluation.json: $(foreach fold,$(FOLDS),$(call weights,$(fold)))
+$(RUNS)/evaluation.json: $(foreach fold,$(FOLDS),$(call weights,$(fold))) $(RUNS)/.scope
 	$(call STAGE,evaluate) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)
 
 predict: $(SUBMISSION) ## predict the test set with all folds and flips: submissions/<competition>-<recipe>.csv.gz
 
-$(SUBMISSION): $(RUNS)/evaluation.json
+$(SUBMISSION): $(RUNS)/evaluation.json $(RUNS)/.scope
 	$(call STAGE,predict) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)
 
 score: $(SUBMISSION) ## score the submission where the truth is known
@@ -112,9 +125,12 @@ kaggle-standin: .venv/ready ## a Kaggle without an account: offers DATA as the c
 
 # ---- the demonstration
 
+# Whatever the caller's shell has set, the demonstration is this one.
+DEMO := COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS="0 1" SET= SEED=
+
 demo: .venv/ready ## the whole pipeline on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory data/demo/solution.csv
-	@$(MAKE) --no-print-directory check folds train-all evaluate predict score COMPETITION=demo RECIPE=demo
+	@$(MAKE) --no-print-directory check folds train-all evaluate predict score $(DEMO)
 	$(PY) -m scripts.overlay $$(ls data/demo/test/*_0[147].jpg) --weights runs/demo --out overlays/demo
 	@$(PY) -m scripts.summary --competition demo --recipe demo --data data/demo
 

@@ -158,7 +158,7 @@ def load(name: str, folder: Path = FOLDER) -> Competition:
 
 
 def training_samples(competition: Competition, data: Path) -> list[Sample]:
-    """All images with masks, sorted by id.
+    """All images with masks, sorted by id; those of a val folder, whose ids begin with its name, come last.
 
     Raises:
         UserError: a folder is missing or empty, or an image has no mask.
@@ -209,12 +209,14 @@ def _list(competition: Competition, data: Path, images: str, masks: str | None, 
             raise UserError(
                 f"{path}: its name does not fit groups.pattern in competitions/{competition.name}.toml; correct either"
             )
+        name = path.name if competition.csv.id == "name" else path.stem
         samples.append(
             Sample(
-                id=path.name if competition.csv.id == "name" else path.stem,
+                # People number the pictures of both folders from 1: the folder tells them apart.
+                id=f"{images}/{name}" if val else name,
                 image=path,
                 mask=data / masks / mask if masks and mask else None,
-                group=match.group(1) if match else path.stem,
+                group=match.group(1) if match else f"{images}/{path.name}",
                 val=val,
             )
         )

@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 DRAWS = 2000
 PARTS = 5
 """Parts of the groups in the nested check of the threshold."""
-HALF = metrics.LEVELS // 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,17 @@ class Evaluation:
     threshold_gain: float
     """Gain of fitted thresholds on groups they were not fitted on."""
     threshold_gain_interval: list[float]
+    default_threshold: float
+    """The recipe's, as a level."""
     commit: str
+
+    def describes(self, folds: Sequence[int], recipe: Recipe) -> bool:
+        """Whether these folds, flips and this threshold are what was evaluated; says so in the log if not."""
+        wanted = (sorted(folds), list(recipe.predict.flips), level_of(recipe.predict.threshold) / metrics.LEVELS)
+        same = wanted == (self.folds, self.flips, self.default_threshold)
+        if not same:
+            log.warning("the evaluation is of other folds, flips or threshold, and is not used; run `make evaluate`")
+        return same
 
 
 def evaluate(
@@ -81,7 +90,7 @@ def evaluate(
     """
     samples = training_samples(competition, data)
     fold_of = read_folds(folds_file, samples)
-    device = choose(recipe.train.precision)
+    device = choose(recipe.train.precision_to_predict)
     tables, counts = [], []
     for fold in folds:
         run = runs.of_fold(folder, fold)
@@ -121,7 +130,7 @@ def judge(competition: Competition, recipe: Recipe, table: pd.DataFrame, histogr
     """Scores, interval and threshold from the histograms of all held-out images; table as in `evaluate`."""
     by_threshold = metrics.dice_by_threshold(histograms)
     groups = table.group.to_numpy()
-    default = round(recipe.predict.threshold * metrics.LEVELS)
+    default = level_of(recipe.predict.threshold)
     best = best_level(by_threshold, default)
     gain = nested_dice(by_threshold, groups, default) - by_threshold[:, default]
     gain_interval = bootstrap(gain, groups)
@@ -142,8 +151,14 @@ def judge(competition: Competition, recipe: Recipe, table: pd.DataFrame, histogr
         best_threshold=best / metrics.LEVELS,
         threshold_gain=float(gain.mean()),
         threshold_gain_interval=list(gain_interval),
+        default_threshold=default / metrics.LEVELS,
         commit=checkpoint.commit(),
     )
+
+
+def level_of(threshold: float) -> int:
+    """The nearest level of a threshold, except the one that would put everything into the mask."""
+    return min(max(round(threshold * metrics.LEVELS), 1), metrics.LEVELS - 1)
 
 
 def best_level(by_threshold: np.ndarray, default: int) -> int:
@@ -183,8 +198,10 @@ def bootstrap(values: np.ndarray, groups: np.ndarray, draws: int = DRAWS) -> tup
     """95 % interval of the mean of `values` (n,) if whole groups (n,) were drawn again."""
     _, codes = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(codes, values), np.bincount(codes)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(draws, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    rng, means = np.random.default_rng(0), np.empty(draws)
+    for draw in range(draws):
+        drawn = rng.integers(len(sums), size=len(sums))
+        means[draw] = sums[drawn].sum() / sizes[drawn].sum()
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -31,6 +33,24 @@ def atomic(path: Path) -> Iterator[Path]:
         raise explain(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed while they wrote `path` have left beside it."""
+    for leftover in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        number = leftover.name.split(".")[1]
+        if number.isdigit() and not _is_running(int(number)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.competition import Competition, Sample
+from pipeline.cores import available_cores
 from pipeline.data.images import image_size, read_mask
 from pipeline.errors import UserError
 
@@ -13,28 +15,34 @@ _PATIENCE = 200
 
 
 def look_at_masks(samples: Sequence[Sample], competition: Competition) -> None:
-    """Read a few masks before hours are spent on them.
+    """Read a few masks, and the size of every pair, before hours are spent on them.
 
     Raises:
         UserError: a mask is not binary, is of another size than its image, or all of those looked at are empty.
     """
+    _compare_sizes(samples)
     step = max(1, len(samples) // _LOOKED_AT)
     empty = []
     for sample in samples[::step]:
         assert sample.mask is not None
-        mask = read_mask(sample.mask, competition.masks.positive)
-        size = image_size(sample.image)
-        if mask.shape != size[::-1]:
-            raise UserError(
-                f"{sample.mask}: is {mask.shape[1]}×{mask.shape[0]}, but its image is {size[0]}×{size[1]}; "
-                f"run `make check`"
-            )
-        if not mask.any():
+        if not read_mask(sample.mask, competition.masks.positive).any():
             empty.append(sample.mask)
-    if len(empty) == len(samples[::step]):
+    if len(empty) == len(samples[::step]) and not competition.masks.may_be_empty:
         raise UserError(
             f"{empty[0]}: is empty, as all {len(empty)} masks looked at; check masks.positive and the masks' folder"
         )
+
+
+def _compare_sizes(samples: Sequence[Sample]) -> None:
+    """A photo that lies on its side, and its mask that does not, would be squeezed into each other without a word."""
+    with ThreadPoolExecutor(available_cores()) as pool:
+        masks = pool.map(image_size, [sample.mask for sample in samples if sample.mask])
+        images = pool.map(image_size, [sample.image for sample in samples])
+        for sample, mask, image in zip(samples, masks, images, strict=True):
+            if mask != image:
+                raise UserError(
+                    f"{sample.mask}: is {mask[0]}×{mask[1]}, but its image is {image[0]}×{image[1]}; run `make check`"
+                )
 
 
 class Watch:

@@ -107,6 +107,11 @@ class Train(Settings):
     validate_every: int = Field(default=1, ge=1)
     """Epochs between two validations at native size; the last epoch always has one."""
 
+    @property
+    def precision_to_predict(self) -> Literal["auto", "float32"]:
+        """What to predict in: half precisions are exchangeable then, and float32 was chosen for a reason."""
+        return "float32" if self.precision == "float32" else "auto"
+
 
 class Augment(Settings):
     """Random changes of a training image; 0 leaves one out."""
@@ -145,9 +150,17 @@ class Recipe(Settings):
     predict: Predict = Predict()
 
     def differences(self, other: "Recipe") -> list[str]:
-        """What the two train differently, as `train.epochs: 3 / 5`; the name, the text and `predict` do not count."""
-        ignored = {"name", "description", "predict"}
-        mine, theirs = (_flat(recipe.model_dump(mode="json", exclude=ignored)) for recipe in (self, other))
+        """What the two train differently, as `train.epochs: 3 / 5`.
+
+        Name, text and `predict` do not count, nor what changes how fast the same training goes, or how often it is
+        looked at: weights from one machine must be usable on another.
+        """
+        ignored = {"name": True, "description": True, "predict": True}
+        ignored_in_train = {"precision", "compile", "validate_every"}
+        mine, theirs = (
+            _flat(recipe.model_dump(mode="json", exclude=ignored | {"train": ignored_in_train}))
+            for recipe in (self, other)
+        )
         keys = sorted(mine.keys() | theirs.keys())
         return [f"{key}: {mine.get(key)} / {theirs.get(key)}" for key in keys if mine.get(key) != theirs.get(key)]
 

@@ -1,7 +1,7 @@
 """The folder of a run, one training of one fold, and the files in it.
 
 runs/carvana-baseline/            evaluation.json, oof.csv
-runs/carvana-baseline/fold0/      recipe.toml  metrics.jsonl  samples/  events…  state.pt → weights.safetensors
+runs/carvana-baseline/fold0/      recipe.toml split.txt metrics.jsonl samples/ events… state.pt → weights.safetensors
 """
 
 import json
@@ -40,6 +40,11 @@ class Run:
     def recipe(self) -> Path:
         """The resolved recipe."""
         return self.folder / "recipe.toml"
+
+    @property
+    def split(self) -> Path:
+        """Fingerprints of the images trained on and held out."""
+        return self.folder / "split.txt"
 
     @property
     def metrics(self) -> Path:

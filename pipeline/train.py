@@ -23,7 +23,7 @@ from pipeline import runs
 from pipeline.competition import Competition, training_samples
 from pipeline.data import dataset, draw, folds
 from pipeline.errors import UserError
-from pipeline.files import atomic
+from pipeline.files import atomic, write_text
 from pipeline.model import checkpoint, metrics
 from pipeline.model.device import Device, choose, to_device
 from pipeline.model.loss import SegmentationLoss
@@ -73,7 +73,7 @@ def train_fold(
     """
     samples = training_samples(competition, data)
     train, held_out = folds.hold_out(samples, folds.read(folds_file, samples), fold)
-    if not _prepare(run, recipe):
+    if not _prepare(run, recipe, f"{folds.fingerprint(train)} {folds.fingerprint(held_out)}\n"):
         log.info("%s: is trained already", run.weights)
         return True
     dataset.require_batch(len(train), recipe.train.batch)
@@ -98,7 +98,9 @@ def train_fold(
     held_out_loader = dataset.validation_loader(held_out_set, recipe.train.batch, workers, device.is_gpu)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
 
-    with _explain_memory(recipe), stop_requests() as stop, SummaryWriter(run.folder, purge_step=state.step) as board:
+    # What was logged at the step itself stays; only what came after it is done again.
+    board = SummaryWriter(run.folder, purge_step=state.step + 1)
+    with _explained(recipe), stop_requests() as stop, board:
         finished = _loop(
             state, recipe, device, loader, held_out_loader, steps_per_epoch, run, board, Watch(competition),
             lambda: stop.is_set() or time.monotonic() > deadline,
@@ -175,10 +177,12 @@ def _loop(
             for group in state.optimizer.param_groups:
                 group["lr"] = rate = learning_rate(state.step, total, settings)
             target = masks.to(device.torch, non_blocking=True).float() / 255
-            recent.append(train_step(state, to_device(images, device), target, loss, device, settings.clip))
+            recent.append(train_step(state, to_device(images, device), target, loss, device, settings))
             bar.update(settings.batch)
             ends_epoch = state.step % steps_per_epoch == 0
-            if len(recent) == REPORT_EVERY or ends_epoch:
+            stop = must_stop() and state.step < total
+            save = stop or ends_epoch or time.monotonic() - saved > SAVE_EVERY
+            if len(recent) == REPORT_EVERY or save:
                 value, true, predicted = torch.stack(recent).mean(dim=0).tolist()
                 state.epoch_loss += value * len(recent)
                 watch.check(step=state.step, steps=len(recent), loss=value, truth=true, predicted=predicted)
@@ -192,12 +196,8 @@ def _loop(
             if ends_epoch:
                 _end_epoch(state, recipe, device, held_out, steps_per_epoch, run, board)
                 state.seconds = before + time.monotonic() - started
-            stop = must_stop() and state.step < total
-            if stop or ends_epoch or time.monotonic() - saved > SAVE_EVERY:
-                # Losses not looked at yet must be counted before they are forgotten.
-                state.epoch_loss += sum(float(values[0]) for values in recent)
-                recent.clear()
-                checkpoint.save_state(run.state, capture(state, recipe))
+            if save:
+                checkpoint.save_state(run.state, capture(state))
                 saved = time.monotonic()
             if stop:
                 return False
@@ -242,15 +242,20 @@ def _end_epoch(
     )
 
 
-def _prepare(run: runs.Run, recipe: Recipe) -> bool:
-    """Make the folder ready for this recipe; False if it holds the finished training already."""
+def _prepare(run: runs.Run, recipe: Recipe, split: str) -> bool:
+    """Make the folder ready for this recipe and split; False if it holds the finished training already."""
     if run.recipe.exists():
         differences = read_recipe(run.recipe).differences(recipe)
+        if not run.split.exists() or run.split.read_text() != split:
+            # To go on would mix images that one split trains on with those that the other holds out.
+            differences.append("the images it was trained on")
         if differences:
-            log.info("%s: holds another recipe (%s); kept as %s", run.folder, "; ".join(differences), run.set_aside())
+            kept = run.set_aside()
+            log.info("%s: was another training (%s); kept as %s", run.folder, "; ".join(differences), kept)
         elif run.weights.exists():
             run.weights.touch()  # for make, which compares times: an edit that changed nothing is no reason to train
             return False
+    write_text(run.split, split)
     save_recipe(recipe, run.recipe)
     return True
 
@@ -282,11 +287,21 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _explain_memory(recipe: Recipe) -> Iterator[None]:
+def _explained(recipe: Recipe) -> Iterator[None]:
+    """One sentence for what comes out of the depths of a training."""
     try:
         yield
+    except UserError as error:
+        # A loader's worker wraps what it raised into the text of its traceback.
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
     except torch.cuda.OutOfMemoryError:
         raise UserError(
             f"recipes/{recipe.name}.toml: a batch of {recipe.train.batch} does not fit into this GPU's memory; "
             f"lower train.batch"
+        ) from None
+    except RuntimeError as error:
+        if "shared memory" not in str(error) and "Bus error" not in str(error):
+            raise
+        raise UserError(
+            "the loader's workers ran out of shared memory; give the container more (docker run --shm-size=8g)"
         ) from None

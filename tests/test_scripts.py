@@ -1,6 +1,7 @@
 """The stages as a user meets them: one run through all of them, and one sentence for each mistake."""
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from pipeline import competition as competitions
 from scripts import common
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,6 +159,14 @@ def test_folder_of_own_pictures(tmp_path, monkeypatch, call, data, recipe):
     assert "of 3 images" in out
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "competitions").glob("*.toml")))
+def test_make_knows_all_folds(name):
+    command = ["make", "-n", "-B", "train-all", f"COMPETITION={name}", "RECIPE=demo"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    trained = {line.split("--fold ")[1].split()[0] for line in done.stdout.splitlines() if "scripts.train" in line}
+    assert trained == {str(fold) for fold in range(competitions.load(name).folds)}
+
+
 def test_make_prints_help():
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
@@ -165,28 +175,56 @@ def test_make_prints_help():
         assert f"\n  {stage} " in done.stdout
 
 
-@pytest.mark.parametrize(("goal", "needed"), [("train", 2), ("evaluate", 7), ("predict", 8)])
-def test_make_chains_the_stages(tmp_path, goal, needed):
-    """A dry run in a copy: a stage brings all that it stands on, and nothing of what is done."""
+@pytest.fixture
+def make(tmp_path):
+    """The Makefile in a folder of its own, with a Python that only writes down what it is asked to do."""
     for name in ("Makefile", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("competitions", "recipes"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").mkdir()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$*" >> calls\n')
+    python.chmod(0o755)
     (tmp_path / ".venv" / "ready").touch()
 
-    def plan() -> list[str]:
-        done = subprocess.run(
-            ["make", "-n", goal], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
-        )
-        return [line for line in done.stdout.splitlines() if "-m scripts." in line]
+    def run(*arguments: str) -> list[str]:
+        (tmp_path / "calls").write_text("")
+        subprocess.run(["make", *arguments], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+        return [re.match(r"-m scripts\.(\w+)", line).group(1) for line in (tmp_path / "calls").read_text().splitlines()]
 
-    assert len(plan()) == needed
-    folder = tmp_path / "runs" / "carvana-baseline"
-    done = [tmp_path / "folds" / "carvana.csv", *(folder / f"fold{n}" / "weights.safetensors" for n in range(5))]
-    for path in [*done, folder / "evaluation.json", tmp_path / "submissions" / "carvana-baseline.csv.gz"]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert plan() == []
+    return run
+
+
+def test_make_does_what_is_needed_and_no_more(make, tmp_path):
+    def finish() -> None:
+        """Every stage is done, in order."""
+        runs = tmp_path / "runs" / "carvana-baseline"
+        weights = [runs / f"fold{fold}" / "weights.safetensors" for fold in range(5)]
+        done = [tmp_path / "folds" / "carvana.csv", *weights, runs / "evaluation.json"]
+        for path in [*done, tmp_path / "submissions" / "carvana-baseline.csv.gz"]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    assert make("train") == ["folds", "train"]
+    assert make("predict") == ["folds", *["train"] * 5, "evaluate", "predict"]
+    finish()
+    for goal in ("folds", "train", "train-all", "evaluate", "predict"):
+        assert make(goal) == [], "what is done is skipped"
+    assert make("predict", "FOLDS=0 1") == ["evaluate", "predict"], "other folds, another submission"
+    assert make("predict") == ["evaluate", "predict"], "and back"
+    finish()
+    assert make("predict", "DATA=elsewhere") == ["evaluate", "predict"]
+    assert make("predict") == ["evaluate", "predict"]
+    finish()
+    assert make("train", "SET=train.epochs=3") == ["train"], "a choice on the command line is a changed recipe"
+    assert make("train") == ["train"], "and so is its absence"
+    finish()
     (tmp_path / "recipes" / "baseline.toml").touch()
-    assert len(plan()) == needed - 1, "a changed recipe is trained again, on the same folds"
+    assert make("predict") == [*["train"] * 5, "evaluate", "predict"], "on the same folds"
+
+
+def test_make_passes_choices_as_they_are(make, tmp_path):
+    make("train", 'SET=predict.flips=["none"] train.epochs=3', "SEED=7")
+    call = (tmp_path / "calls").read_text().splitlines()[-1]
+    assert call.endswith('--set predict.flips=["none"] --set train.epochs=3 --set seed=7')

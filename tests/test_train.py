@@ -1,5 +1,6 @@
 """A training learns, resumes to the same numbers, follows its golden curve, and stops when it cannot succeed."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -57,9 +59,14 @@ def test_learns_and_leaves_a_complete_run(train):
     assert float(origin.dice) == pytest.approx(history[-1]["dice"], abs=1e-5)
 
 
-def test_resumes_to_the_same_numbers(train):
+@pytest.mark.parametrize(
+    "network",
+    [{"name": "unet", "width": 8, "depth": 2}, {"name": "FPN", "encoder": "resnet18"}],
+    ids=["unet", "dropout"],
+)
+def test_resumes_to_the_same_numbers(train, network):
     """Stopped after every single step, in the middle of epochs too, or never: the same weights to the last bit."""
-    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0}
+    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, "network": network}
     straight = train("straight", **changes)
     stops = 0
     while not (broken := train("broken", minutes=0.0, **changes)).weights.exists():
@@ -105,6 +112,17 @@ def test_another_recipe_sets_the_old_run_aside(train, caplog):
     assert "train.learning_rate: 0.03 / 0.005" in caplog.text
     assert Run(run.folder.with_name("run~1")).weights.read_bytes() == before
     assert run.weights.read_bytes() != before
+
+
+@pytest.mark.parametrize("minutes", [0.0, None], ids=["unfinished", "finished"])
+def test_another_split_sets_the_old_run_aside(train, table, minutes):
+    """Going on would train on images that are then held out."""
+    run = train(minutes=minutes)
+    again = pd.read_csv(table)
+    again.assign(fold=1 - again.fold).to_csv(table, index=False)
+    train()
+    assert run.folder.with_name("run~1").exists()
+    assert json.loads(run.metrics.read_text().splitlines()[0])["step"] == 3, "from the start"
 
 
 def test_a_state_of_another_network_is_refused(train, recipe):
@@ -176,11 +194,10 @@ class TestPreflight:
             train(train__learning_rate=1e30, train__optimizer="sgd", train__clip=0.0)
 
     def test_broken_image_while_training(self, train, data, tmp_path):
-        path = data / "train" / "alpha_01.jpg"
-        path.write_bytes(path.read_bytes()[:600])
-        other = data / "train" / "beta_01.jpg"
-        other.write_bytes(path.read_bytes())
-        with pytest.raises(UserError, match=r"_01\.jpg: cannot be"):
+        """Cut behind its header, so that only decoding finds it, in a worker's process."""
+        for path in (data / "train").glob("*_01.jpg"):
+            path.write_bytes(path.read_bytes()[:-300])
+        with pytest.raises(UserError, match=r"^\S+_01\.jpg: cannot be decoded .*fetch the file again, or remove it$"):
             train()
         assert not Run(tmp_path / "run").weights.exists()
 
@@ -203,8 +220,8 @@ class TestPreflight:
 
 def test_full_disk_is_a_sentence(train, monkeypatch):
     def full(*_):
-        raise OSError(28, os.strerror(28))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"state\.pt: no space is left on this disk"):
         train(minutes=0.0)

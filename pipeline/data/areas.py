@@ -17,5 +17,8 @@ def measure(samples: Sequence[Sample], competition: Competition) -> list[float]:
         assert sample.mask is not None
         return float(read_mask(sample.mask, competition.masks.positive).mean())
 
-    with ThreadPoolExecutor(available_cores()) as pool:
+    pool = ThreadPoolExecutor(available_cores())
+    try:
         return list(tqdm(pool.map(area, samples), total=len(samples), desc="mask areas", unit="img"))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a broken mask, the others are not waited for

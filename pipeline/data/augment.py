@@ -25,6 +25,7 @@ class Augmenter:
             steps.append(
                 A.Affine(
                     scale=(1 - settings.scale, 1 + settings.scale),
+                    keep_ratio=True,
                     translate_percent=(-settings.shift, settings.shift),
                     rotate=(-settings.rotate, settings.rotate),
                     interpolation=cv2.INTER_LINEAR,

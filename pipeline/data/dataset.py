@@ -86,10 +86,10 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int, p
     return DataLoader(
         dataset,
         batch_sampler=sampler,
+        generator=torch.Generator(),  # else it draws from the stream that dropout uses, once more at each resume
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread,
-        persistent_workers=workers > 0,  # it is asked again after every epoch
         **_ahead(workers),
     )
 
@@ -100,6 +100,7 @@ def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: boo
         dataset,
         batch_size=batch,
         collate_fn=_stack_images,
+        generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread,
@@ -129,7 +130,7 @@ def _stack_images(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch
 
 
 def _ahead(workers: int) -> dict[str, int]:
-    return {"prefetch_factor": 4} if workers else {}
+    return {"prefetch_factor": 2} if workers else {}
 
 
 def _one_thread(_: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.images import resize_image
 
-_TINT = np.array([255, 40, 110], dtype=np.float32)
+_TINT = (255, 40, 110)
 _MISSED = (255, 200, 0)
 _EXTRA = (0, 220, 255)
 
@@ -23,11 +23,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.45) -> np.nd
     Returns:
         A new (height, width, 3) uint8 RGB picture.
     """
-    tinted = image.astype(np.float32)
-    tinted[mask] += opacity * (_TINT - tinted[mask])
-    result = tinted.round().astype(np.uint8)
+    tinted = cv2.addWeighted(image, 1 - opacity, np.full_like(image, _TINT), opacity, 0)
+    result = np.where(mask[..., None], tinted, image)
     edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(result, edges, -1, _TINT.tolist(), max(1, round(image.shape[1] / 960)))
+    cv2.drawContours(result, edges, -1, _TINT, max(1, round(image.shape[1] / 960)))
     return result
 
 

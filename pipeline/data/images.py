@@ -1,6 +1,8 @@
 """Files to arrays: photos at the scale they are needed, masks as they are."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -14,9 +16,13 @@ from pipeline.errors import UserError
 # below the wanted size is allowed, so that half of 1918 serves for 960.
 TOLERANCE = 0.98
 
+# Pillow refuses pictures of more than 179 million pixels as attacks; a panorama may have more.
+Image.MAX_IMAGE_PIXELS = 2**31
+
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DIRECT_MODES = ("RGB", "L")
-_FAULTS = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
+# What Pillow's readers were seen to raise on damaged files.
+_FAULTS = (OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error, UnidentifiedImageError)
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@ Weights are safetensors files: numbers and a few strings, no code. The strings h
 alone is enough to build its network and to predict with it.
 """
 
+import io
 import subprocess
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from pipeline.errors import UserError
 from pipeline.files import atomic
 from pipeline.model.zoo import Segmenter, build
-from pipeline.recipe import Recipe, dump, parse
+from pipeline.recipe import Recipe, ZooSettings, dump, parse
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def save_weights(path: Path, network: Segmenter, recipe: Recipe, origin: Origin)
     """Write the weights of a network as safetensors, whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     text = {"recipe": dump(recipe), **asdict(origin)}
+    # Written by Python, and not by the library, so that a full disk is an OSError with a name.
     with atomic(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata=text)
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata=text))
 
 
 def load_weights(path: Path) -> tuple[Segmenter, Recipe, Origin]:
@@ -52,7 +54,11 @@ def load_weights(path: Path) -> tuple[Segmenter, Recipe, Origin]:
         UserError: the file is missing, damaged, not ours, or does not fit the network that its own recipe describes.
     """
     recipe, origin = read_origin(path)
-    network = build(recipe.network)
+    settings = recipe.network
+    if isinstance(settings, ZooSettings):
+        # The file holds all weights; the one they started from may be on another machine.
+        settings = settings.model_copy(update={"encoder_weights": None})
+    network = build(settings)
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (RuntimeError, SafetensorError) as error:
@@ -84,8 +90,10 @@ def read_origin(path: Path) -> tuple[Recipe, Origin]:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write everything a training needs to go on, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with atomic(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

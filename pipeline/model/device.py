@@ -49,6 +49,8 @@ def choose(precision: str = "auto") -> Device:
         UserError: the precision asked for does not work on this device.
     """
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    # Training shapes are fixed: let cuDNN try its algorithms once and keep the fastest.
+    torch.backends.cudnn.benchmark = True
     suited, reason = _precision(kind)
     if precision not in ("auto", suited):
         if precision == "fp16" and kind != "cuda":

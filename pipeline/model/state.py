@@ -1,5 +1,6 @@
 """What changes during a training, one step of it, and how it is written down and taken up again."""
 
+import copy
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
@@ -23,7 +23,8 @@ class State:
     network: Segmenter
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    average: Segmenter | None
+    """Exponential mean of the network's weights and statistics."""
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -33,7 +34,7 @@ class State:
     @property
     def kept(self) -> Segmenter:
         """The network whose weights are validated and kept."""
-        return self.average.module if self.average else self.network
+        return self.average or self.network
 
 
 def start(recipe: Recipe, device: Device, fold: int) -> State:
@@ -47,23 +48,22 @@ def start(recipe: Recipe, device: Device, fold: int) -> State:
         optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **values)
     else:
         optimizer = kinds[settings.optimizer](network.parameters(), **values)
-    average = AveragedModel(network, multi_avg_fn=_average(settings.ema), use_buffers=True) if settings.ema else None
+    average = copy.deepcopy(network).requires_grad_(False).eval() if settings.ema else None
     if settings.compile:
         network.compile()
     scaler = torch.amp.GradScaler(device.torch.type, enabled=device.scaled)
     return State(network, optimizer, scaler, average)
 
 
-def capture(state: State, recipe: Recipe) -> dict[str, Any]:
+def capture(state: State) -> dict[str, Any]:
     """Everything that changes, as tensors and plain values."""
     return {
-        "recipe": recipe.model_dump(mode="json"),
         "network": state.network.state_dict(),
         "average": state.average.state_dict() if state.average else None,
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "progress": {
             "step": state.step,
             "seconds": state.seconds,
@@ -79,12 +79,13 @@ def restore(state: State, path: Path) -> None:
     try:
         state.network.load_state_dict(saved["network"])
         state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty if the training began where no scaling was needed
+            state.scaler.load_state_dict(saved["scaler"])
         if state.average:
             state.average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["random"])
-        if torch.cuda.is_available() and saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        if torch.cuda.is_available() and saved["random_cuda"] is not None:
+            torch.cuda.set_rng_state(saved["random_cuda"])
         for key, value in saved["progress"].items():
             setattr(state, key, value)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -103,7 +104,9 @@ def learning_rate(step: int, total: int, settings: Train) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def train_step(state: State, images: Tensor, target: Tensor, loss: nn.Module, device: Device, clip: float) -> Tensor:
+def train_step(
+    state: State, images: Tensor, target: Tensor, loss: nn.Module, device: Device, settings: Train
+) -> Tensor:
     """Forward, backward, update.
 
     Args:
@@ -112,7 +115,7 @@ def train_step(state: State, images: Tensor, target: Tensor, loss: nn.Module, de
         target: (n, 1, h, w) float 0 to 1 on the device.
         loss: of logits and target.
         device: for its precision.
-        clip: largest norm of the gradient, 0 for no limit.
+        settings: for clipping and averaging.
 
     Returns:
         (3,) float32 on the device: loss, share of the pixels that are true, share that was predicted.
@@ -121,26 +124,35 @@ def train_step(state: State, images: Tensor, target: Tensor, loss: nn.Module, de
         logits = state.network(images)
     value = loss(logits, target)
     state.scaler.scale(value).backward()
-    if clip:
+    if settings.clip:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.network.parameters(), clip)
+        nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    state.step += 1
     if state.average:
-        state.average.update_parameters(state.network)
+        update_average(state.average, state.network, state.step, settings.ema)
+    state.step += 1
     return torch.stack([value.detach(), target.mean(), (logits.detach() > 0).float().mean()])
 
 
-def _average(decay: float) -> Any:
-    """An exponential mean that starts short, so that random first weights are soon forgotten."""
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Move an exponential mean towards the network, running statistics included.
 
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
+    It starts short, so that the random first weights are soon forgotten. Torch's own AveragedModel does the same, but
+    asks the device for its counter several times a step, and each time waits until its queue is empty.
 
-    return torch.no_grad()(update)
+    Args:
+        average: changed in place.
+        network: of the same architecture.
+        step: counted from 0.
+        decay: of the mean, once it is long.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step)) if step else 1.0
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in floats], [current for _, current in floats], weight)
+    for mean, current in pairs:
+        if not mean.is_floating_point():
+            mean.copy_(current)

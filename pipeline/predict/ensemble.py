@@ -58,6 +58,8 @@ class Ensemble:
                 with self.device.autocast():
                     logits = network(view)
                 total += share * flip(logits.float().sigmoid(), how)
+        if not total.isfinite().all():
+            raise UserError("the network's probabilities are not finite here; predict with train.precision = float32")
         # Sums of shares can pass 1 by a rounding error.
         return total.clamp_(max=1)
 

@@ -19,6 +19,7 @@ from pipeline.competition import Competition, Sample
 from pipeline.cores import available_cores
 from pipeline.data import rle
 from pipeline.data.images import image_size, read_image, read_mask
+from pipeline.errors import UserError
 from pipeline.model.metrics import enlarge
 from pipeline.predict.ensemble import Ensemble
 from pipeline.recipe import Recipe
@@ -31,8 +32,6 @@ class Predicted(NamedTuple):
     """One image's prediction at its native size, on the device."""
 
     sample: Sample
-    image: np.ndarray
-    """(h, w, 3) uint8 RGB at the network's size, on the host."""
     probability: Tensor
     """(native height, native width) float32, 0 to 1."""
     truth: np.ndarray | None
@@ -57,7 +56,9 @@ def probabilities(
     def read(sample: Sample) -> tuple[Sample, np.ndarray, tuple[int, int], np.ndarray | None]:
         image = read_image(sample.image, recipe.input.size)
         mask = read_mask(sample.mask, truth.masks.positive) if truth and sample.mask else None
-        width, height = image_size(sample.image) if mask is None else mask.shape[::-1]
+        width, height = image_size(sample.image)
+        if mask is not None and mask.shape != (height, width):
+            raise UserError(f"{sample.mask}: is not as large as {sample.image}; run `make check`")
         return sample, image, (height, width), mask
 
     threads = available_cores()
@@ -66,8 +67,8 @@ def probabilities(
         while chunk := list(islice(items, batch)):
             images = np.stack([image for _, image, _, _ in chunk])
             predicted = ensemble(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-            for (sample, image, size, mask), probability in zip(chunk, predicted, strict=True):
-                yield Predicted(sample, image, enlarge(probability[None], size)[0, 0], mask)
+            for (sample, _, size, mask), probability in zip(chunk, predicted, strict=True):
+                yield Predicted(sample, enlarge(probability[None], size)[0, 0], mask)
 
 
 def rows(
@@ -82,8 +83,21 @@ def rows(
 
     threads = available_cores()
     with ThreadPoolExecutor(threads) as pool, closing(probabilities(ensemble, samples, recipe)) as predictions:
+        size = competition.images.size
+        predictions = (_require_size(item, size) for item in predictions) if size else predictions
         masks = ((item.sample.id, cut(item.probability, threshold, competition)) for item in predictions)
         yield from ahead(pool, encode, masks, 2 * threads)
+
+
+def _require_size(item: Predicted, size: tuple[int, int]) -> Predicted:
+    """Runs of a mask of another size mean other pixels, and would score near zero without a word."""
+    height, width = item.probability.shape
+    if (width, height) != size:
+        raise UserError(
+            f"{item.sample.image}: is {width}×{height}, but all images of this competition are {size[0]}×{size[1]}; "
+            "fetch it again"
+        )
+    return item
 
 
 def cut(probability: Tensor, threshold: float, competition: Competition) -> Tensor:

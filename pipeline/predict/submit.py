@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.competition import Competition, Sample, test_samples
+from pipeline.data.folds import fingerprint as fingerprint_ids
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.model import checkpoint
@@ -55,15 +56,16 @@ def write_submission(
         UserError: weights or images are missing or damaged, or the file that came out is not a valid submission.
     """
     samples = wanted_samples(competition, data)
-    device = choose(recipe.train.precision)
+    device = choose(recipe.train.precision_to_predict)
     networks, *_ = load_members(weights, device)
     threshold = recipe.predict.threshold if threshold is None else threshold
     made_by = {
         "competition": competition.name,
         "recipe": recipe.name,
-        "weights": [fingerprint(path) for path in weights],
+        "weights": [fingerprint_file(path) for path in weights],
         "flips": list(recipe.predict.flips),
         "threshold": threshold,
+        "images": fingerprint_ids(samples),
     }
     spool = Spool(out, made_by)
     left = [sample for sample in samples if sample.id not in spool.done]
@@ -81,13 +83,13 @@ def write_submission(
     if len(spool.done) < len(samples):
         log.info("%s: stopped at %d of %d rows; the same command goes on", out, len(spool.done), len(samples))
         return False
-    table.write(out, competition.csv.columns, spool.rows())
+    # The name is given only to a file that was found good: until then an older one keeps it.
+    candidate = out.with_name(f"rejected-{out.name}")
+    table.write(candidate, competition.csv.columns, spool.rows())
     shapes = table.shapes(competition, samples)
-    report = table.check(out, competition, [sample.id for sample in samples], shapes)
-    if not report.good:
-        out.rename(out.with_name(f"rejected-{out.name}"))
-        report.raise_if_bad()
+    table.check(candidate, competition, [sample.id for sample in samples], shapes).raise_if_bad()
     write_text(beside(out), json.dumps(made_by | {"commit": checkpoint.commit()} | (facts or {}), indent=1) + "\n")
+    candidate.replace(out)
     spool.remove()
     return True
 
@@ -102,9 +104,12 @@ def wanted_samples(competition: Competition, data: Path) -> list[Sample]:
     if competition.csv.sample is None or not (path := data / competition.csv.sample).exists():
         return samples
     try:
-        names = pd.read_csv(path, dtype=str, usecols=[competition.csv.columns[0]]).iloc[:, 0].tolist()
+        column = pd.read_csv(path, dtype=str, usecols=[competition.csv.columns[0]], keep_default_na=False).iloc[:, 0]
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: is not a sample submission ({error}); fetch it again") from None
+    if column.duplicated().any():
+        raise UserError(f"{path}: has {column[column.duplicated()].iloc[0]} twice; fetch it again")
+    names = column.tolist()
     by_id = {sample.id: sample for sample in samples}
     unknown = [name for name in names if name not in by_id]
     if unknown:
@@ -120,7 +125,7 @@ def beside(out: Path) -> Path:
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".csv") + ".json")
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint_file(path: Path) -> str:
     """A short hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

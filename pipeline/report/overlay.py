@@ -11,6 +11,7 @@ from pipeline.data import draw
 from pipeline.data.images import read_image
 from pipeline.errors import UserError
 from pipeline.files import atomic
+from pipeline.model.checkpoint import read_origin
 from pipeline.model.device import choose
 from pipeline.predict.ensemble import Ensemble, load_members
 from pipeline.predict.stream import probabilities
@@ -34,8 +35,9 @@ def write_overlays(source: Path, pictures: Sequence[Path], out: Path, threshold:
         UserError: nothing trained at `source`, no picture, or a file that cannot be decoded.
     """
     files = expand(pictures)
-    device = choose()
-    networks, recipe, _ = load_members(find_weights(source), device)
+    weights = find_weights(source)
+    device = choose(read_origin(weights[0])[0].train.precision_to_predict)
+    networks, recipe, _ = load_members(weights, device)
     threshold = recipe.predict.threshold if threshold is None else threshold
     names = unique_names(files)
     samples = [Sample(id=name, image=file, mask=None, group=name) for name, file in zip(names, files, strict=True)]

@@ -292,11 +292,17 @@ def test_folders(folders: Path) -> None:
 
 
 def test_same_id_twice(folders: Path) -> None:
-    copy("train_images/train0.png", "val_images/train0.png")(folders)
-    copy("train_masks/train0_mask.gif", "val_masks/train0_mask.gif")(folders)
-    findings = check(competitions.load("folders"), folders)
-    twice = [one.file for one in findings if one.what == "shares the id train0.png with another image"]
-    assert twice == ["train_images/train0.png", "val_images/train0.png"]
+    copy("train_images/train0.png", "train_images/train0.jpg")(folders)
+    competition = competitions.load("folders")
+    stems = competition.model_copy(update={"csv": competition.csv.model_copy(update={"id": "stem"})})
+    twice = [one.file for one in check(stems, folders) if one.what == "shares the id train0 with another image"]
+    assert twice == ["train_images/train0.jpg", "train_images/train0.png"]
+
+
+def test_same_name_in_both_folders_is_no_fault(folders: Path) -> None:
+    (folders / "val_images" / "val0.png").rename(folders / "val_images" / "train0.png")
+    (folders / "val_masks" / "val0_mask.gif").rename(folders / "val_masks" / "train0_mask.gif")
+    assert not [one for one in check(competitions.load("folders"), folders) if "shares the id" in one.what]
 
 
 @pytest.mark.slow

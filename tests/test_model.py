@@ -126,7 +126,7 @@ class TestCheckpoint:
             checkpoint.load_weights(tmp_path / "w.safetensors")
 
     def test_of_another_network(self, tmp_path, recipe):
-        other = recipe.model_copy(update={"network": UNetSettings(name="unet", width=8, depth=2)})
+        other = recipe.model_copy(update={"network": UNetSettings(name="unet", width=16, depth=2)})
         origin = checkpoint.Origin("tiny", "0", "abc", "1", "0.9", "", "")
         checkpoint.save_weights(tmp_path / "w.safetensors", build(recipe.network), other, origin)
         with pytest.raises(UserError, match="do not fit its recipe"):

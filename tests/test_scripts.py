@@ -147,11 +147,12 @@ def test_folder_of_own_pictures(tmp_path, monkeypatch, call, data, recipe):
     Path("recipes/tiny.toml").write_text(tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
     for image in sorted((data / "train").iterdir()):
         part = "val" if image.stem.startswith("beta") else "train"
+        stem = image.stem.replace("beta", "alpha")  # as the training pictures: both folders count from 1
         for folder in (f"{part}_images", f"{part}_masks"):
             Path("own", folder).mkdir(parents=True, exist_ok=True)
-        shutil.copy(image, Path("own", f"{part}_images", image.name))
+        shutil.copy(image, Path("own", f"{part}_images", f"{stem}.jpg"))
         mask = Image.open(data / "train_masks" / f"{image.stem}_mask.gif").convert("L")
-        mask.save(Path("own", f"{part}_masks", f"{image.stem}.png"))
+        mask.save(Path("own", f"{part}_masks", f"{stem}.png"))
     own = ("--competition", "folders", "--data", "own")
     assert call("check", *own)[0] == 0
     assert call("folds", *own)[0] == 0

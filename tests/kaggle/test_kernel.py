@@ -225,6 +225,6 @@ def test_runs_from_one_file_and_goes_on(
     assert (output / "runs" / "tiny" / "evaluation.json").exists()
     submission = output / "submissions" / "tiny.csv.gz"
     assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
-    assert json.loads((submission.parent / "tiny.json").read_text())["folds"] == ["fold0", "fold1"]
+    assert json.loads((submission.parent / "tiny.json").read_text())["folds"] == [0, 1]
     solution = data / "solution.csv"
     assert score(submission, solution, tiny, expected(tiny, data, sample=solution)).mean() > 0.5

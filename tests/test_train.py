@@ -134,14 +134,14 @@ def test_a_state_of_another_network_is_refused(train, recipe):
 
 
 def test_ctrl_c_finishes_the_step_and_saves(train, tmp_path):
-    main = threading.main_thread().ident
+    main, before = threading.main_thread().ident, signal.getsignal(signal.SIGINT)
     timer = threading.Timer(1.5, lambda: signal.pthread_kill(main, signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         train(train__epochs=2000, train__validate_every=100)
     timer.cancel()
     assert Run(tmp_path / "run").state.exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_folds_without_ema_and_with_scaler_free_optimisers(train):

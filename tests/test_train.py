@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,16 @@ def test_a_state_of_another_network_is_refused(train, recipe):
 
 def test_ctrl_c_finishes_the_step_and_saves(train, tmp_path):
     main, before = threading.main_thread().ident, signal.getsignal(signal.SIGINT)
-    timer = threading.Timer(1.5, lambda: signal.pthread_kill(main, signal.SIGINT))
-    timer.start()
+
+    def interrupt() -> None:
+        while signal.getsignal(signal.SIGINT) is before:  # until the steps have begun
+            time.sleep(0.01)
+        time.sleep(0.5)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         train(train__epochs=2000, train__validate_every=100)
-    timer.cancel()
     assert Run(tmp_path / "run").state.exists()
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -11,17 +11,13 @@ LEVELS = 256
 
 def dice(mask: Tensor, truth: Tensor) -> float:
     """2·|X∩Y| / (|X|+|Y|) of two bool masks of one shape; 1 when both are empty."""
-    return dice_from_counts(int((mask & truth).sum()), int(mask.sum()), int(truth.sum()))
+    total = int(mask.sum()) + int(truth.sum())
+    return 2 * int((mask & truth).sum()) / total if total else 1.0
 
 
 def accuracy(mask: Tensor, truth: Tensor) -> float:
     """Share of pixels on which two bool masks of one shape agree."""
     return float((mask == truth).double().mean())
-
-
-def dice_from_counts(overlap: int, predicted: int, true: int) -> float:
-    """Dice from the number of pixels that both masks have, and each of them; 1 when both are empty."""
-    return 2 * overlap / (predicted + true) if predicted + true else 1.0
 
 
 def enlarge(probability: Tensor, size: tuple[int, int]) -> Tensor:

@@ -49,6 +49,9 @@ class Ensemble:
         Returns:
             (n, 1, h, w) float32 on the device, 0 to 1. Probabilities are averaged, not logits: one network that is
             very sure does not outvote the others.
+
+        Raises:
+            UserError: the numbers of a network overflow in this device's precision.
         """
         images = to_device(images, self.device)
         total = torch.zeros_like(images[:, :1], dtype=torch.float32)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.competition import Competition, Sample
-from pipeline.cores import available_cores
 from pipeline.data.images import image_size, read_mask
 from pipeline.errors import UserError
+from pipeline.host import available_cores
 
 _LOOKED_AT = 8
 _PATIENCE = 200

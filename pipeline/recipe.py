@@ -76,6 +76,8 @@ class Loss(Settings):
     """Weights of the terms of the loss; 0 leaves a term out."""
 
     bce: float = Field(default=1.0, ge=0)
+    boundary: float = Field(default=0.0, ge=0)
+    """How much heavier a pixel on the edge of the mask counts in the cross-entropy."""
     dice: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
@@ -85,12 +87,21 @@ class Loss(Settings):
         return self
 
 
+class Stage(Settings):
+    """A part of the training at a smaller size, where a step costs less."""
+
+    until: Share
+    """Share of all steps at which it ends."""
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+
+
 class Train(Settings):
     """The training of one fold."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -102,6 +113,8 @@ class Train(Settings):
     ema: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the averaged weights, which are the ones kept; 0 keeps the last ones."""
     loss: Loss = Loss()
+    early: tuple[Stage, ...] = ()
+    """Stages one after another, before the rest of the training at the input's size."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
     validate_every: int = Field(default=1, ge=1)
@@ -148,6 +161,16 @@ class Recipe(Settings):
     train: Train
     augment: Augment = Augment()
     predict: Predict = Predict()
+
+    @model_validator(mode="after")
+    def _stages_grow(self) -> "Recipe":
+        ends = [stage.until for stage in self.train.early]
+        if ends != sorted(set(ends)):
+            raise ValueError("train.early: expected stages that end one after another")
+        for stage in self.train.early:
+            if not all(16 <= side <= full for side, full in zip(stage.size, self.input.size, strict=True)):
+                raise ValueError(f"train.early: expected sizes from 16 pixels up to {list(self.input.size)}")
+        return self
 
     def differences(self, other: "Recipe") -> list[str]:
         """What the two train differently, as `train.epochs: 3 / 5`.

@@ -1,6 +1,6 @@
 """The folder of a run, one training of one fold, and the files in it.
 
-runs/carvana-baseline/            evaluation.json, oof.csv
+runs/carvana-baseline/            fold0/ fold1/ … all/ (nothing held out), evaluation.json, oof.csv
 runs/carvana-baseline/fold0/      recipe.toml split.txt metrics.jsonl samples/ events… state.pt → weights.safetensors
 """
 
@@ -64,9 +64,9 @@ class Run:
         return self.folder.rename(target)
 
 
-def of_fold(folder: Path, fold: int) -> Run:
-    """The run of a fold below the folder of a competition and recipe."""
-    return Run(folder / f"fold{fold}")
+def of_fold(folder: Path, fold: int | None) -> Run:
+    """The run of a fold below the folder of a competition and recipe; of a training on all images if None."""
+    return Run(folder / ("all" if fold is None else f"fold{fold}"))
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -27,7 +27,7 @@ from pipeline.files import atomic, write_text
 from pipeline.model import checkpoint, metrics
 from pipeline.model.device import Device, choose, to_device
 from pipeline.model.loss import SegmentationLoss
-from pipeline.model.state import State, capture, learning_rate, restore, start, train_step
+from pipeline.model.state import State, capture, input_size, learning_rate, restore, shrink, start, train_step
 from pipeline.model.zoo import Segmenter, parameters
 from pipeline.preflight import Watch, look_at_masks
 from pipeline.recipe import Recipe
@@ -48,7 +48,7 @@ def train_fold(
     recipe: Recipe,
     data: Path,
     folds_file: Path,
-    fold: int,
+    fold: int | None,
     run: runs.Run,
     minutes: float | None = None,
 ) -> bool:
@@ -61,7 +61,7 @@ def train_fold(
         recipe: how to train.
         data: the folder that holds the competition's files.
         folds_file: which images are held out.
-        fold: the one to hold out.
+        fold: the one to hold out; None trains on every image, and nothing is left to judge the result by.
         run: where results go.
         minutes: stop after this time, with the state saved.
 
@@ -80,7 +80,7 @@ def train_fold(
     look_at_masks(train, competition)
 
     device = choose(recipe.train.precision)
-    state = start(recipe, device, fold)
+    state = start(recipe, device, -1 if fold is None else fold)
     if run.state.exists():
         restore(state, run.state)
         log.info("%s: goes on at step %d", run.folder, state.step)
@@ -91,9 +91,14 @@ def train_fold(
         run.folder, len(train), len(held_out), total, parameters(state.network) / 1e6,
     )  # fmt: skip
 
-    workers = dataset.worker_count(on_cpu=device.torch.type == "cpu")
+    on_cpu = device.torch.type == "cpu"
+    workers = dataset.worker_count(on_cpu)
+    # Decoding takes time from the network only where both run on the same cores.
+    training_set = dataset.TrainingSet(
+        train, competition, recipe, keep=on_cpu and dataset.fits_in_memory(len(train), recipe.input.size)
+    )
     sampler = dataset.EpochSampler(len(train), recipe.train.batch, recipe.train.epochs, recipe.seed, state.step)
-    loader = dataset.training_loader(dataset.TrainingSet(train, competition, recipe), sampler, workers, device.is_gpu)
+    loader = dataset.training_loader(training_set, sampler, workers, device.is_gpu)
     held_out_set = dataset.ValidationSet(held_out, competition, recipe.input.size)
     held_out_loader = dataset.validation_loader(held_out_set, recipe.train.batch, workers, device.is_gpu)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
@@ -112,10 +117,10 @@ def train_fold(
         return False
     origin = checkpoint.Origin(
         competition=competition.name,
-        fold=str(fold),
+        fold="all" if fold is None else str(fold),
         held_out=folds.fingerprint(held_out),
         epochs=str(recipe.train.epochs),
-        dice=f"{state.history[-1]['dice']:.6f}",
+        dice="" if fold is None else f"{state.history[-1]['dice']:.6f}",
         commit=checkpoint.commit(),
         torch=torch.__version__,
     )
@@ -176,8 +181,10 @@ def _loop(
             waited += time.monotonic() - waiting
             for group in state.optimizer.param_groups:
                 group["lr"] = rate = learning_rate(state.step, total, settings)
-            target = masks.to(device.torch, non_blocking=True).float() / 255
-            recent.append(train_step(state, to_device(images, device), target, loss, device, settings))
+            images, target = to_device(images, device), masks.to(device.torch, non_blocking=True).float() / 255
+            if (size := input_size(state.step, total, recipe)) != recipe.input.size:
+                images, target = shrink(images, size), shrink(target, size)
+            recent.append(train_step(state, images, target, loss, device, settings))
             bar.update(settings.batch)
             ends_epoch = state.step % steps_per_epoch == 0
             stop = must_stop() and state.step < total
@@ -222,7 +229,8 @@ def _end_epoch(
         "images": state.step * recipe.train.batch,
         "seconds": round(state.seconds, 1),
     }
-    if epoch % recipe.train.validate_every == 0 or epoch == recipe.train.epochs:
+    due = epoch % recipe.train.validate_every == 0 or epoch == recipe.train.epochs
+    if due and len(held_out.dataset):
         scores, picture = validate(state.kept, held_out, device)
         state.network.train()
         row |= scores

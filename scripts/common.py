@@ -43,6 +43,17 @@ def fold_numbers(text: str, count: int) -> list[int]:
     return numbers
 
 
+def one_fold(text: str) -> int | None:
+    """The number of a fold, or None for "all": nothing held out.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    if text != "all" and not text.isdecimal():
+        raise UserError(f"--fold '{text}': expected the number of a fold, or all")
+    return None if text == "all" else int(text)
+
+
 def run(main: Callable[..., None]) -> None:
     """Run a script's `main` as a command line.
 

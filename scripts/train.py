@@ -1,4 +1,4 @@
-"""Train one fold, or every fold that is not trained yet."""
+"""Train one fold, or on all images."""
 
 import sys
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import Changes, CompetitionName, DataFolder, RecipeName, run
+from scripts.common import Changes, CompetitionName, DataFolder, RecipeName, one_fold, run
 
 
 def main(
     competition: CompetitionName,
     recipe: RecipeName,
     data: DataFolder,
-    fold: Annotated[int, typer.Option(min=0, help="The fold to hold out.")] = 0,
+    fold: Annotated[str, typer.Option(help="The fold to hold out; 'all' trains on every image.")] = "0",
     folds: Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where runs go; runs/<competition>-<recipe> if not given.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,
@@ -27,9 +27,10 @@ def main(
 
     chosen = competitions.load(competition)
     folder = out or runs.FOLDER / runs.name(competition, recipe)
-    target = runs.of_fold(folder, fold)
+    number = one_fold(fold)
+    target = runs.of_fold(folder, number)
     table = folds or Path("folds") / f"{competition}.csv"
-    if not train_fold(chosen, recipes.load(recipe, changes), data, table, fold, target, minutes):
+    if not train_fold(chosen, recipes.load(recipe, changes), data, table, number, target, minutes):
         sys.exit(3)
     print(target.weights)
 

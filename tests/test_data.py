@@ -134,6 +134,27 @@ class TestLoaders:
                 assert torch.equal(image, image2)
                 assert torch.equal(mask, mask2)
 
+    def test_pairs_kept_in_memory_are_the_same(self, competition, data, recipe):
+        samples = training_samples(competition, data)
+        strong = recipe.model_copy(update={"augment": TestAugmenter.STRONG})
+        read, kept = (dataset.TrainingSet(samples, competition, strong, keep) for keep in (False, True))
+        for key in [(0, 0), (1, 0), (0, 3), (1, 3), (2, 0)]:
+            for one, other in zip(read[key], kept[key], strict=True):
+                assert torch.equal(one, other)
+
+    def test_kept_pairs_are_not_read_again(self, competition, data, recipe, monkeypatch):
+        training = dataset.TrainingSet(training_samples(competition, data), competition, recipe, keep=True)
+        training[0, 0]
+        monkeypatch.setattr(dataset, "read_pair", None)
+        training[1, 0]
+        with pytest.raises(TypeError):
+            training[0, 1]
+
+    def test_what_does_not_fit_is_not_kept(self, monkeypatch):
+        monkeypatch.setattr(dataset, "available_memory", lambda: 2 * 4 * 64 * 48 * 10)
+        assert dataset.fits_in_memory(9, (64, 48))
+        assert not dataset.fits_in_memory(10, (64, 48))
+
     def test_no_two_augmentations_are_equal(self, competition, data, recipe):
         images = [image.numpy().tobytes() for batch, _ in self.stream(competition, data, recipe, 2) for image in batch]
         assert len(set(images)) == len(images)

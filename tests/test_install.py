@@ -29,7 +29,7 @@ FLOORS = [
     {"submission", "train"},
     {"data", "model", "preflight"},
     {"competition", "recipe"},
-    {"config", "cores", "errors", "files", "runs"},
+    {"config", "errors", "files", "host", "runs"},
 ]
 
 

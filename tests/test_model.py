@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.model import checkpoint, device, metrics
-from pipeline.model.loss import SegmentationLoss
+from pipeline.model import checkpoint, device, metrics, muon
+from pipeline.model.loss import SegmentationLoss, edge_weight
 from pipeline.model.unet import UNet
 from pipeline.model.zoo import build, parameters
 from pipeline.recipe import Loss, Recipe, UNetSettings, ZooSettings
@@ -101,6 +101,76 @@ def test_encoder_weights_come_from_a_file(tmp_path):
     assert torch.equal(donor.network.network.encoder.conv1.weight, taker.network.network.encoder.conv1.weight)
     with pytest.raises(UserError, match=r"encoder\.safetensors: does not hold weights of this encoder"):
         build(ZooSettings(name="FPN", encoder="resnet34", encoder_weights=tmp_path / "encoder.safetensors"))
+
+
+class TestMuon:
+    """The iteration does what the exact decomposition says, and only matrices go through it."""
+
+    @pytest.mark.parametrize("shape", [(8, 8), (4, 36), (64, 9)])
+    def test_singular_values_become_alike(self, shape):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+        left, values, right = torch.linalg.svd(muon.orthogonalise(matrix), full_matrices=False)
+        assert 0.4 < values.min() <= values.max() < 1.3
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        assert ((left @ right) - (u @ v)).abs().max() < 0.05, "the nearest orthogonal matrix"
+
+    def test_zeros_stay_zeros(self):
+        assert not muon.orthogonalise(torch.zeros(3, 5)).any()
+
+    def test_steps_are_as_large_as_adams(self):
+        """One learning rate serves both kinds: the root-mean-square of a step is 0.2 of it, whatever the size."""
+        network = torch.nn.Sequential(torch.nn.Conv2d(16, 32, 3), torch.nn.Conv2d(32, 64, 1), torch.nn.Conv2d(64, 1, 1))
+        before = [layer.weight.detach().clone() for layer in network]
+        optimizer = muon.Muon(network, lr=0.01, weight_decay=0.0)
+        for weight in network.parameters():
+            weight.grad = torch.randn_like(weight)
+        optimizer.step()
+        for layer, old in list(zip(network, before, strict=True))[:2]:
+            assert 0.0014 < (layer.weight - old).square().mean().sqrt() < 0.0026
+        assert (network[2].weight - before[2]).abs().mean().item() == pytest.approx(0.01, rel=0.01), (
+            "the last layer: Adam"
+        )
+
+    def test_learns_faster_than_adam_where_directions_differ_in_scale(self):
+        """The reason to have it: a regression whose inputs' directions differ a thousandfold in scale."""
+
+        def loss_after(make) -> float:
+            torch.manual_seed(0)
+            inputs = torch.randn(256, 16) @ torch.linalg.qr(torch.randn(16, 16))[0] * torch.logspace(0, -3, 16)
+            inputs = inputs @ torch.linalg.qr(torch.randn(16, 16))[0]
+            outputs = (inputs @ torch.randn(16, 8)).tanh()
+            network = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8))
+            optimizer = make(network)
+            for _ in range(100):
+                loss = (network(inputs) - outputs).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return loss.item()
+
+        adam = min(loss_after(lambda net, lr=lr: torch.optim.Adam(net.parameters(), lr)) for lr in (0.003, 0.01, 0.03))
+        ours = min(loss_after(lambda net, lr=lr: muon.Muon(net, lr, 0.0)) for lr in (0.003, 0.01, 0.03, 0.1))
+        assert ours < adam
+
+
+class TestEdges:
+    TARGET = torch.zeros(2, 1, 32, 48)
+    TARGET[:, :, 8:24, 12:36] = 1
+
+    def test_edges_count_more_and_the_mean_stays(self):
+        weight = edge_weight(self.TARGET, 3.0)
+        assert weight.mean() == pytest.approx(1, abs=1e-5)
+        assert weight[0, 0, 16, 12] / weight[0, 0, 16, 24] == pytest.approx(4, rel=0.1)
+        assert weight[0, 0, 0, 0] == weight[0, 0, 16, 24] == weight.min()
+
+    def test_an_error_on_the_edge_costs_more(self):
+        plain, edges = SegmentationLoss(Loss(dice=0)), SegmentationLoss(Loss(dice=0, boundary=5))
+        logits = (self.TARGET * 2 - 1) * 8
+        on_edge, inside = logits.clone(), logits.clone()
+        on_edge[:, :, 16, 12] *= -1
+        inside[:, :, 16, 24] *= -1
+        assert plain(on_edge, self.TARGET) == pytest.approx(plain(inside, self.TARGET).item(), rel=1e-4)
+        assert edges(on_edge, self.TARGET) > 3 * edges(inside, self.TARGET)
 
 
 class TestCheckpoint:

@@ -47,6 +47,16 @@ def test_our_recipes(path, tmp_path):
         ("learning_rate = 0.01", "learning_rate = -1", "train.learning_rate: input should be greater than 0"),
         ("[train]", "[train", "is not valid TOML"),
         ("batch = 2", "batch = 2\nloss = {bce = 0, dice = 0}", "train.loss: give at least one term"),
+        (
+            "batch = 2",
+            "batch = 2\nearly = [{until = 0.5, size = [96, 128]}]",
+            "early: expected sizes from 16",
+        ),
+        (
+            "batch = 2",
+            "batch = 2\nearly = [{until = 0.5, size = [48, 32]}, {until = 0.5, size = [96, 64]}]",
+            "early: expected stages that end one after another",
+        ),
     ],
 )
 def test_recipe_mistakes(tmp_path, old, new, reason):

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from pipeline import preflight
+from pipeline import train as training
 from pipeline.competition import training_samples
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
-from pipeline.model.state import learning_rate
+from pipeline.model.state import input_size, learning_rate, shrink
 from pipeline.recipe import Recipe, Train
 from pipeline.runs import Run
 from pipeline.train import train_fold
@@ -61,13 +62,17 @@ def test_learns_and_leaves_a_complete_run(train):
 
 
 @pytest.mark.parametrize(
-    "network",
-    [{"name": "unet", "width": 8, "depth": 2}, {"name": "FPN", "encoder": "resnet18"}],
-    ids=["unet", "dropout"],
+    "changes",
+    [
+        {"network": {"name": "unet", "width": 8, "depth": 2}},
+        {"network": {"name": "unet", "width": 8, "depth": 2}, "train__optimizer": "muon"},
+        {"network": {"name": "FPN", "encoder": "resnet18"}},
+    ],
+    ids=["unet", "muon", "dropout"],
 )
-def test_resumes_to_the_same_numbers(train, network):
+def test_resumes_to_the_same_numbers(train, changes):
     """Stopped after every single step, in the middle of epochs too, or never: the same weights to the last bit."""
-    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, "network": network}
+    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, **changes}
     straight = train("straight", **changes)
     stops = 0
     while not (broken := train("broken", minutes=0.0, **changes)).weights.exists():
@@ -155,11 +160,46 @@ def test_folds_without_ema_and_with_scaler_free_optimisers(train):
         assert train(optimizer, train__epochs=1, train__ema=0.0, train__optimizer=optimizer).weights.exists()
 
 
+def test_on_all_images_nothing_is_held_out(train, competition, recipe, data, table, tmp_path):
+    run = Run(tmp_path / "all")
+    assert train_fold(competition, recipe, data, table, None, run)
+    rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert all(row["step"] == 6 * row["epoch"] for row in rows), "12 images in batches of 2"
+    assert not any("dice" in row for row in rows)
+    _, origin = checkpoint.read_origin(run.weights)
+    assert (origin.fold, origin.dice) == ("all", "")
+
+
 def test_unknown_fold_and_large_batch(competition, recipe, data, table, tmp_path, train):
     with pytest.raises(UserError, match="there is no fold 7; folds are 0, 1"):
         train_fold(competition, recipe, data, table, 7, Run(tmp_path / "run"))
     with pytest.raises(UserError, match=r"trains on 6 images; set a smaller train\.batch"):
         train(train__batch=64)
+
+
+class TestEarlyStages:
+    EARLY = ({"until": 0.3, "size": (32, 16)}, {"until": 0.5, "size": (32, 32)})
+
+    def test_sizes_by_step(self, recipe):
+        values = recipe.model_dump()
+        staged = Recipe.model_validate(values | {"train": values["train"] | {"early": self.EARLY}})
+        assert [input_size(step, 10, staged) for step in range(10)] == [(32, 16)] * 3 + [(32, 32)] * 2 + [(64, 48)] * 5
+        assert {input_size(step, 10, recipe) for step in range(10)} == {(64, 48)}
+
+    def test_shrinking_is_the_mean_of_areas(self):
+        picture = torch.arange(2 * 3 * 4 * 6, dtype=torch.uint8).view(2, 3, 4, 6)
+        small = shrink(picture, (3, 2))
+        assert small.shape == (2, 3, 2, 3)
+        assert small[0, 0, 0, 0] == picture[0, 0, :2, :2].float().mean()
+
+    def test_the_network_sees_them(self, train, monkeypatch):
+        seen = []
+        step = training.train_step
+        monkeypatch.setattr(training, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
+        train(train__early=self.EARLY)
+        shapes = [tuple(images.shape[2:]) for images, _ in seen]
+        assert shapes == [(16, 32)] * 3 + [(32, 32)] * 2 + [(48, 64)] * 4, "nine steps"
+        assert all(images.shape[2:] == target.shape[2:] and target.max() <= 1 for images, target in seen)
 
 
 class TestSchedule:

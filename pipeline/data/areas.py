@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from pipeline.competition import Competition, Sample
-from pipeline.cores import available_cores
 from pipeline.data.images import read_mask
+from pipeline.host import available_cores
 
 
 def measure(samples: Sequence[Sample], competition: Competition) -> list[float]:

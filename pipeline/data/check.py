@@ -12,10 +12,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.competition import Competition, Sample, list_training, test_samples
-from pipeline.cores import available_cores
 from pipeline.data import rows
 from pipeline.data.examine import Finding, Seen, examine, from_error, name_of
 from pipeline.errors import UserError
+from pipeline.host import available_cores
 
 # Ids that a finding names of many.
 _NAMED = 3

@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.competition import Competition, Sample
-from pipeline.cores import available_cores
 from pipeline.data.augment import Augmenter
 from pipeline.data.images import read_image, read_mask, resize_mask
 from pipeline.errors import UserError
+from pipeline.host import available_cores, available_memory
 from pipeline.recipe import Recipe
 
 
@@ -26,13 +26,22 @@ def read_pair(sample: Sample, positive: int | str, size: tuple[int, int]) -> tup
 
 
 class TrainingSet(Dataset):
-    """Augmented training pairs, indexed by (epoch, index) so that a worker needs no state of its own."""
+    """Augmented training pairs, indexed by (epoch, index) so that a worker needs no state of its own.
 
-    def __init__(self, samples: Sequence[Sample], competition: Competition, recipe: Recipe) -> None:
+    Args:
+        samples: what to train on.
+        competition: how its masks are written.
+        recipe: input size, augmentation and seed.
+        keep: keep every pair in memory once it is decoded; each worker keeps its own.
+    """
+
+    def __init__(self, samples: Sequence[Sample], competition: Competition, recipe: Recipe, keep: bool = False) -> None:
         self.samples = samples
         self.positive = competition.masks.positive
         self.size = recipe.input.size
         self.augment = Augmenter(recipe.augment, recipe.seed)
+        self.keep = keep
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -40,9 +49,18 @@ class TrainingSet(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (3, height, width) uint8 RGB; mask (1, height, width) uint8, 255 × the share covered."""
         epoch, index = key
-        image, mask = read_pair(self.samples[index], self.positive, self.size)
-        image, mask = self.augment(image, resize_mask(mask, self.size), epoch, index)
+        image, mask = self.augment(*self._decoded(index), epoch, index)
         return _channels_first(image), torch.from_numpy(np.ascontiguousarray(mask))[None]
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A pair at the network's size, before augmentation."""
+        if index in self._kept:
+            return self._kept[index]
+        image, mask = read_pair(self.samples[index], self.positive, self.size)
+        pair = image, resize_mask(mask, self.size)
+        if self.keep:
+            self._kept[index] = pair
+        return pair
 
 
 class ValidationSet(Dataset):
@@ -112,6 +130,12 @@ def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: boo
 def worker_count(on_cpu: bool) -> int:
     """Loader processes: all cores beside a GPU (at most 16), one where the network itself needs the cores."""
     return 1 if on_cpu else min(available_cores(), 16)
+
+
+def fits_in_memory(samples: int, size: tuple[int, int]) -> bool:
+    """Whether that many decoded pairs of `size` = (width, height) take less than half of the free memory."""
+    width, height = size
+    return samples * width * height * 4 < available_memory() / 2
 
 
 def require_batch(samples: int, batch: int) -> None:

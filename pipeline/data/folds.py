@@ -115,14 +115,14 @@ def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
     return fold_of
 
 
-def hold_out(samples: Sequence[Sample], fold_of: dict[str, int], fold: int) -> tuple[list[Sample], list[Sample]]:
-    """Samples to train on, and samples held out by `fold`.
+def hold_out(samples: Sequence[Sample], fold_of: dict[str, int], fold: int | None) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on, and samples held out by `fold`: none if it is None.
 
     Raises:
         UserError: there is no such fold.
     """
     held_out = [sample for sample in samples if fold_of[sample.id] == fold]
-    if not held_out:
+    if not held_out and fold is not None:
         known = sorted(set(fold_of.values()) - {NEVER})
         raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, known))}")
     return [sample for sample in samples if fold_of[sample.id] != fold], held_out

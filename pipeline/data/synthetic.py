@@ -17,11 +17,11 @@ import simplejpeg
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline.cores import available_cores
 from pipeline.data import rle
 from pipeline.data.turntable import VIEWS, Car, render
 from pipeline.errors import UserError
 from pipeline.files import explain
+from pipeline.host import available_cores
 
 LARGEST = (1918, 1280)
 SMALLEST = 64

@@ -26,11 +26,12 @@ class Origin:
 
     competition: str
     fold: str
+    """Its number, or "all" if nothing was held out."""
     held_out: str
     """Fingerprint of the ids that the network has not seen."""
     epochs: str
     dice: str
-    """Of the last validation, at native size."""
+    """Of the last validation, at native size; empty if nothing was held out."""
     commit: str
     torch: str
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
 from pipeline.model.device import Device
+from pipeline.model.muon import Muon
 from pipeline.model.zoo import Segmenter, build
 from pipeline.recipe import Recipe, Train
 
@@ -42,17 +44,25 @@ def start(recipe: Recipe, device: Device, fold: int) -> State:
     torch.manual_seed(recipe.seed * 1000 + fold)
     settings = recipe.train
     network = build(recipe.network).to(device.torch, memory_format=torch.channels_last)
-    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    values = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if settings.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **values)
-    else:
-        optimizer = kinds[settings.optimizer](network.parameters(), **values)
+    optimizer = _optimizer(network, settings)
     average = copy.deepcopy(network).requires_grad_(False).eval() if settings.ema else None
     if settings.compile:
         network.compile()
     scaler = torch.amp.GradScaler(device.torch.type, enabled=device.scaled)
     return State(network, optimizer, scaler, average)
+
+
+def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    values: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    match settings.optimizer:
+        case "muon":
+            return Muon(network, **values)
+        case "sgd":
+            return torch.optim.SGD(network.parameters(), momentum=0.9, nesterov=True, **values)
+        case "adam":
+            return torch.optim.Adam(network.parameters(), **values)
+        case "adamw":
+            return torch.optim.AdamW(network.parameters(), **values)
 
 
 def capture(state: State) -> dict[str, Any]:
@@ -104,6 +114,17 @@ def learning_rate(step: int, total: int, settings: Train) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def input_size(step: int, total: int, recipe: Recipe) -> tuple[int, int]:
+    """(width, height) that a step counted from 0 trains at."""
+    return next((stage.size for stage in recipe.train.early if step < stage.until * total), recipe.input.size)
+
+
+def shrink(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (n, c, h, w), the mean of each area: (n, c, height, width) float for `size` = (width, height)."""
+    width, height = size
+    return F.interpolate(pictures.float(), (height, width), mode="area")
+
+
 def train_step(
     state: State, images: Tensor, target: Tensor, loss: nn.Module, device: Device, settings: Train
 ) -> Tensor:
@@ -111,7 +132,7 @@ def train_step(
 
     Args:
         state: changed in place.
-        images: (n, 3, h, w) uint8 on the device.
+        images: (n, 3, h, w) uint8 or float, 0 to 255, on the device.
         target: (n, 1, h, w) float 0 to 1 on the device.
         loss: of logits and target.
         device: for its precision.

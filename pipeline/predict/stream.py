@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from pipeline.competition import Competition, Sample
-from pipeline.cores import available_cores
 from pipeline.data import rle
 from pipeline.data.images import image_size, read_image, read_mask
 from pipeline.errors import UserError
+from pipeline.host import available_cores
 from pipeline.model.metrics import enlarge
 from pipeline.predict.ensemble import Ensemble
 from pipeline.recipe import Recipe

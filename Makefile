@@ -32,7 +32,7 @@ weights      = $(RUNS)/fold$(1)/weights.safetensors
 .DELETE_ON_ERROR:
 # Written whole or not at all; an interrupted make must not delete the work of hours.
 .PRECIOUS: $(RUNS)/fold%/weights.safetensors $(RUNS)/evaluation.json $(SPLIT) $(SUBMISSION)
-.PHONY: FORCE help setup check folds train train-all evaluate predict score blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
+.PHONY: FORCE help setup check folds train train-all evaluate predict score estimate gain blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
 
 help: ## this list
 	@echo 'make STAGE [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=$(DATA)] [FOLD=$(FOLD)] [FOLDS="$(FOLDS)"] [SEED=…] [SET="train.epochs=3 …"]'
@@ -97,6 +97,13 @@ score: $(SUBMISSION) ## score the submission where the truth is known
 blend: .venv/ready ## weighted vote of finished submissions: FILES="a.csv.gz b.csv.gz" [WEIGHTS="2 1"] [OUT=…]
 	@test -n '$(FILES)' || { echo 'error: which files? make blend FILES="a.csv.gz b.csv.gz"' >&2; exit 2; }
 	$(PY) -m scripts.blend $(FILES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --out $(OUT)
+
+estimate: .venv/ready ## GPU memory and time of RECIPE, counted from its operations without running it
+	$(PY) -m scripts.estimate --recipe $(RECIPE) $(CHOICES)
+
+gain: .venv/ready ## what one choice adds, with its interval: FILES="without/oof.csv with/oof.csv"
+	@test -n '$(FILES)' || { echo 'error: which tables? make gain FILES="one/oof.csv other/oof.csv"' >&2; exit 2; }
+	$(PY) -m scripts.gain $(FILES)
 
 overlay: .venv/ready ## mask, and mask over picture: make overlay IMG=photo.jpg [MODEL=weights or run]
 	@test -n '$(IMG)' || { echo 'error: which picture? make overlay IMG=photo.jpg' >&2; exit 2; }

@@ -70,7 +70,13 @@ class Evaluation:
 
 
 def evaluate(
-    competition: Competition, recipe: Recipe, data: Path, folds_file: Path, folder: Path, folds: Sequence[int]
+    competition: Competition,
+    recipe: Recipe,
+    data: Path,
+    folds_file: Path,
+    folder: Path,
+    folds: Sequence[int],
+    results: Path | None = None,
 ) -> tuple[Evaluation, pd.DataFrame]:
     """Predict the held-out images of some folds and judge them.
 
@@ -79,8 +85,9 @@ def evaluate(
         recipe: the one that the runs must have been trained by.
         data: the folder that holds the competition's files.
         folds_file: which images are held out.
-        folder: of the runs; `evaluation.json` and `oof.csv` go there.
+        folder: of the runs.
         folds: which ones.
+        results: where `evaluation.json` and `oof.csv` go; the folder of the runs if None.
 
     Returns:
         The evaluation, and a table with one row per image: id, group, fold, dice, accuracy, area, predicted_area.
@@ -121,8 +128,8 @@ def evaluate(
     table["accuracy"] = metrics.accuracy_by_threshold(histograms)[:, level]
     table["area"] = histograms[:, 1].sum(axis=1) / pixels
     table["predicted_area"] = histograms[:, :, level:].sum(axis=(1, 2)) / pixels
-    write_text(folder / "oof.csv", table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-    write_text(folder / "evaluation.json", json.dumps(asdict(evaluation), indent=1) + "\n")
+    write_text((results or folder) / "oof.csv", table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_text((results or folder) / "evaluation.json", json.dumps(asdict(evaluation), indent=1) + "\n")
     return evaluation, table
 
 
@@ -154,6 +161,56 @@ def judge(competition: Competition, recipe: Recipe, table: pd.DataFrame, histogr
         default_threshold=default / metrics.LEVELS,
         commit=checkpoint.commit(),
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one choice adds to another, on the same images."""
+
+    mean: float
+    interval: tuple[float, float]
+    """95 %, from a bootstrap over groups of the paired differences."""
+    images: int
+    groups: int
+
+    @property
+    def real(self) -> bool:
+        """Whether chance alone would hardly give such a difference, for better or worse."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+def gain(first: Path, second: Path) -> Gain:
+    """How much better the second of two tables of scores is than the first.
+
+    Args:
+        first: a CSV with the columns id, group, dice and any others: an `oof.csv`, or what `scripts.score` saves.
+        second: another, of the same images in any order.
+
+    Raises:
+        UserError: a file cannot be read, lacks a column, or the two are not of the same images.
+    """
+    one, other = (_scores(path) for path in (first, second))
+    if set(one.index) != set(other.index):
+        odd = min(set(one.index) ^ set(other.index))
+        raise UserError(
+            f"{first} and {second} are not of the same images: {odd} is in one alone; evaluate the same folds"
+        )
+    groups = one.group.to_numpy()
+    difference = (other.dice.reindex(one.index) - one.dice).to_numpy()
+    return Gain(float(difference.mean()), bootstrap(difference, groups), len(one), len(set(groups)))
+
+
+def _scores(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"id": str, "group": str}).set_index("id", verify_integrity=True)[
+            ["group", "dice"]
+        ]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: is not a table with id, group and dice ({str(error)[:120]}); evaluate again"
+        ) from None
 
 
 def level_of(threshold: float) -> int:

@@ -19,9 +19,10 @@ def main(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the runs; runs/<competition>-<recipe> if not given.")
     ] = None,
+    results: Annotated[Path | None, typer.Option(help="Where to write; the folder of the runs if not given.")] = None,
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
-    """Write evaluation.json and oof.csv into the folder of the runs."""
+    """Write evaluation.json and oof.csv."""
     from pipeline import competition as competitions
     from pipeline import recipe as recipes
     from pipeline import runs
@@ -31,7 +32,7 @@ def main(
     folder = out or runs.FOLDER / runs.name(competition, recipe)
     table_path = folds or Path("folds") / f"{competition}.csv"
     numbers = fold_numbers(fold, chosen.folds)
-    result, table = evaluate(chosen, recipes.load(recipe, changes), data, table_path, folder, numbers)
+    result, table = evaluate(chosen, recipes.load(recipe, changes), data, table_path, folder, numbers, results)
     print(f"{min(WORST, len(table))} worst of {result.images} images:")
     print(table.nsmallest(WORST, "dice").to_string(index=False, float_format="{:.5f}".format))
     print("\nDice by fold: " + ", ".join(f"{name} {value:.5f}" for name, value in result.dice_by_fold.items()))
@@ -46,8 +47,8 @@ def main(
         f"out-of-fold Dice: {result.dice:.5f}; "
         f"expect {low:.5f} to {high:.5f} on the leaderboard (95 %, from {result.groups} groups)"
     )
-    print(folder / "oof.csv")
-    print(folder / "evaluation.json")
+    print((results or folder) / "oof.csv")
+    print((results or folder) / "evaluation.json")
 
 
 if __name__ == "__main__":

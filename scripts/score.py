@@ -13,19 +13,22 @@ def main(
     competition: CompetitionName,
     data: DataFolder,
     solution: Annotated[Path | None, typer.Option(help="The true masks; the competition's own if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save every image's Dice there, as CSV.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to print.")] = 10,
 ) -> None:
     """Print the worst images and the mean Dice."""
     from pipeline import competition as competitions
     from pipeline.errors import UserError
     from pipeline.submission import table
-    from pipeline.submission.score import score
+    from pipeline.submission.score import save, score
 
     chosen = competitions.load(competition)
     if solution is None and chosen.csv.solution is None:
         raise UserError(f"competitions/{competition}.toml: names no csv.solution; give one with --solution")
     truth = solution or data / str(chosen.csv.solution)
     scores = score(file, truth, chosen, table.expected(chosen, data, sample=truth))
+    if out:
+        save(scores, competitions.test_samples(chosen, data), out)
     for id, dice in scores.nsmallest(worst).items():
         print(f"{dice:.6f}  {id}")
     print(f"{file}: Dice {scores.mean():.6f}, the mean of {len(scores):,} images")

@@ -1,16 +1,17 @@
 """The competition's metric for a finished submission, where the truth is at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.competition import Competition
+from pipeline.competition import Competition, Sample
 from pipeline.data import rle
 from pipeline.data.rows import Lookup, Row, read
 from pipeline.errors import UserError
+from pipeline.files import write_text
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -49,6 +50,24 @@ def score(path: Path, solution: Path, competition: Competition, shapes: Mapping[
     if not scores:
         raise UserError(f"{solution}: has no rows; fetch it again")
     return pd.Series(scores, name="dice", dtype=float)
+
+
+def save(scores: pd.Series, samples: Sequence[Sample], path: Path) -> None:
+    """Write scores as a CSV of id, group and dice, which `pipeline.evaluate.gain` compares with another.
+
+    Args:
+        scores: as `score` returns them.
+        samples: the images, for their groups.
+        path: the file.
+
+    Raises:
+        UserError: an image that was scored is missing.
+    """
+    groups = {sample.id: sample.group for sample in samples}
+    if missing := [name for name in scores.index if name not in groups]:
+        raise UserError(f"{missing[0]}: was scored, but its image is missing, and so its group; fetch it")
+    rows = "".join(f"{name},{groups[name]},{value:.6f}\n" for name, value in scores.items())
+    write_text(path, "id,group,dice\n" + rows)
 
 
 def runs_of(row: Row, path: Path, pixels: int) -> np.ndarray:

@@ -1,0 +1,43 @@
+"""What a recipe would cost on a GPU that is not at hand: memory and time, counted from its operations."""
+
+from typing import Annotated
+
+import typer
+
+from scripts.common import Changes, RecipeName, run
+
+
+def main(
+    recipe: RecipeName,
+    images: Annotated[int, typer.Option(min=1, help="Images that a fold trains on.")] = 4070,
+    changes: Changes = [],  # noqa: B006 (typer wants a list)
+) -> None:
+    """Print operations and memory of a step, and an estimate of the time on some cards."""
+    from pipeline import recipe as recipes
+    from pipeline.model import cost
+
+    chosen = recipes.load(recipe, changes)
+    counted = cost.count(chosen)
+    print(f"counted, per image of {chosen.input.size[0]}×{chosen.input.size[1]} and step:")
+    print(f"  parameters                   {counted.parameters / 1e6:.2f} M")
+    print(f"  multiply-adds forward        {counted.forward / counted.batch / 2e9:.1f} G")
+    print(f"  operations of a step         {counted.flops / counted.batch / 1e12:.3f} T")
+    print(f"  activations read and written {counted.moved / counted.batch / 1e9:.2f} GB")
+    print(f"  activations kept             {counted.kept / counted.batch / 1e9:.2f} GB")
+    print(f"estimated, for a batch of {counted.batch}: {counted.memory / cost.GIB:.1f} GiB of GPU memory")
+    total = chosen.train.epochs * images
+    for card in cost.CARDS:
+        fits = "" if counted.memory < card.memory else "; does not fit"
+        hours = total / counted.batch * counted.seconds(card) / 3600
+        print(
+            f"  {card.name:11} {counted.batch / counted.seconds(card):6.0f} images/s; {chosen.train.epochs} epochs of "
+            f"{images} images at full size at most {hours:.1f} h{fits}"
+        )
+    print(
+        f"Nothing was run: the times assume {cost.COMPUTE_SHARE:.0%} of a card's arithmetic and "
+        f"{cost.BANDWIDTH_SHARE:.0%} of its bandwidth."
+    )
+
+
+if __name__ == "__main__":
+    run(main)

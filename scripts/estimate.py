@@ -25,13 +25,13 @@ def main(
     print(f"  activations read and written {counted.moved / counted.batch / 1e9:.2f} GB")
     print(f"  activations kept             {counted.kept / counted.batch / 1e9:.2f} GB")
     print(f"estimated, for a batch of {counted.batch}: {counted.memory / cost.GIB:.1f} GiB of GPU memory")
-    total = chosen.train.epochs * images
+    steps = chosen.train.epochs * images / counted.batch * cost.relative(chosen)
     for card in cost.CARDS:
         fits = "" if counted.memory < card.memory else "; does not fit"
-        hours = total / counted.batch * counted.seconds(card) / 3600
+        hours = steps * counted.seconds(card) / 3600
         print(
-            f"  {card.name:11} {counted.batch / counted.seconds(card):6.0f} images/s; {chosen.train.epochs} epochs of "
-            f"{images} images at full size at most {hours:.1f} h{fits}"
+            f"  {card.name:11} {counted.batch / counted.seconds(card):6.0f} images/s at full size; {hours:.1f} h for "
+            f"{chosen.train.epochs} epochs of {images} images{fits}"
         )
     print(
         f"Nothing was run: the times assume {cost.COMPUTE_SHARE:.0%} of a card's arithmetic and "

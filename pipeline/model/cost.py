@@ -105,6 +105,16 @@ def count(recipe: Recipe) -> Cost:
     )
 
 
+def relative(recipe: Recipe) -> float:
+    """Mean cost of a step in steps at full size, by pixels: 1, or less with early stages."""
+    width, height = recipe.input.size
+    mean, before = 0.0, 0.0
+    for stage in recipe.train.early:
+        mean += (stage.until - before) * stage.size[0] * stage.size[1] / (width * height)
+        before = stage.until
+    return mean + 1 - before
+
+
 class _Traffic(TorchDispatchMode):
     """Adds up what every operation reads and writes; views cost nothing."""
 

@@ -7,7 +7,8 @@ FOLD        ?= 0
 SEED        ?=
 SET         ?=
 IMG         ?=
-MODEL       ?= $(RUNS)
+# One's own runs, or else the network that came along.
+MODEL       ?= $(firstword $(if $(wildcard $(RUNS)/fold*/weights.safetensors),$(RUNS)) $(wildcard weights/$(COMPETITION)-*.safetensors) $(RUNS))
 MSG         ?=
 OUT         ?= submissions/blend.csv.gz
 
@@ -20,19 +21,23 @@ FOLDS       ?= $(shell seq 0 $$(( $(or $(COUNT),1) - 1 )))
 
 PYTHON      ?= python3
 PY          := .venv/bin/python
-NAME        := $(if $(filter $(COMPETITION),$(RECIPE)),$(RECIPE),$(COMPETITION)-$(RECIPE))
+# RECIPE=cpu+baseline is the mean of two recipes; each is trained in its own runs.
+RECIPES     := $(subst +, ,$(RECIPE))
+name         = $(if $(filter $(COMPETITION),$(1)),$(1),$(COMPETITION)-$(1))
+NAME        := $(call name,$(RECIPE))
 RUNS        := runs/$(NAME)
 SUBMISSION  := submissions/$(NAME).csv.gz
 SPLIT       := folds/$(COMPETITION).csv
 CHOICES     := $(foreach choice,$(SET) $(SEED:%=seed=%),--set '$(choice)')
 STAGE        = $(PY) -m scripts.$(1) --competition $(COMPETITION) --data $(DATA)
-weights      = $(RUNS)/fold$(1)/weights.safetensors
+weights      = runs/$(call name,$(1))/fold$(2)/weights.safetensors
+TRAINED     := $(foreach recipe,$(RECIPES),$(foreach fold,$(FOLDS),$(call weights,$(recipe),$(fold))))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Written whole or not at all; an interrupted make must not delete the work of hours.
-.PRECIOUS: $(RUNS)/fold%/weights.safetensors $(RUNS)/evaluation.json $(SPLIT) $(SUBMISSION)
-.PHONY: FORCE help setup check folds train train-all evaluate predict score estimate gain blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
+.PRECIOUS: $(foreach recipe,$(RECIPES),$(call weights,$(recipe),%)) $(RUNS)/evaluation.json $(SPLIT) $(SUBMISSION)
+.PHONY: FORCE help setup check folds train one-recipe train-all evaluate predict score estimate gain blend overlay download submit scores leaderboard kernel kaggle-standin demo test lint format lock clean clean-all
 
 help: ## this list
 	@echo 'make STAGE [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=$(DATA)] [FOLD=$(FOLD)] [FOLDS="$(FOLDS)"] [SEED=…] [SET="train.epochs=3 …"]'
@@ -65,28 +70,35 @@ folds: $(SPLIT) ## split the training images by group
 $(SPLIT): $(RULES) | .venv/ready
 	$(call STAGE,folds)
 
-train: $(call weights,$(FOLD)) ## train one fold: make train FOLD=0
+train: $(if $(word 2,$(RECIPES)),one-recipe,$(call weights,$(RECIPE),$(FOLD))) ## train one fold: make train FOLD=0
 
-train-all: $(foreach fold,$(FOLDS),$(call weights,$(fold))) ## train every fold that is missing
+one-recipe:
+	@echo 'error: $(RECIPE) is several recipes; name the one to train, or train all folds of each with make train-all' >&2; exit 2
+
+train-all: $(TRAINED) ## train every fold that is missing
 
 # What was said on the command line is in no file, so it gets one, that changes only when it does.
-$(RUNS)/.choices: export STAMP = $(CHOICES)
+STAMPS := $(foreach recipe,$(RECIPES),runs/$(call name,$(recipe))/.choices)
+$(STAMPS): export STAMP = $(CHOICES)
 $(RUNS)/.scope: export STAMP = $(abspath $(DATA)) $(FOLDS) $(CHOICES)
-$(RUNS)/.choices $(RUNS)/.scope: FORCE
+$(STAMPS) $(RUNS)/.scope: FORCE
 	@mkdir -p $(@D); printf '%s\n' "$$STAMP" | cmp -s - $@ || printf '%s\n' "$$STAMP" > $@
 
 # A name that does not exist is for the stage to explain.
 competitions/%.toml recipes/%.toml: ;
 
-$(RUNS)/fold%/weights.safetensors: recipes/$(RECIPE).toml $(SPLIT) $(RUNS)/.choices | .venv/ready
-	$(call STAGE,train) --recipe $(RECIPE) --fold $* $(CHOICES)
+define TRAINING
+$(call weights,$(1),%): recipes/$(1).toml $(SPLIT) runs/$(call name,$(1))/.choices | .venv/ready
+	$$(call STAGE,train) --recipe $(1) --fold $$* $$(CHOICES)
+endef
+$(foreach recipe,$(RECIPES),$(eval $(call TRAINING,$(recipe))))
 
-evaluate: $(RUNS)/evaluation.json ## out-of-fold score, interval, threshold, worst images
+evaluate: $(RUNS)/evaluation.json ## out-of-fold score, interval, threshold, worst images; of a mean: RECIPE=one+other
 
-$(RUNS)/evaluation.json: $(foreach fold,$(FOLDS),$(call weights,$(fold))) $(RUNS)/.scope
+$(RUNS)/evaluation.json: $(TRAINED) $(RUNS)/.scope
 	$(call STAGE,evaluate) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)
 
-predict: $(SUBMISSION) ## predict the test set with all folds and flips: submissions/<competition>-<recipe>.csv.gz
+predict: $(SUBMISSION) ## predict the test set with all recipes, folds and flips: submissions/<competition>-<recipe>.csv.gz
 
 $(SUBMISSION): $(RUNS)/evaluation.json $(RUNS)/.scope
 	$(call STAGE,predict) --recipe $(RECIPE) --fold "$(FOLDS)" $(CHOICES)

@@ -18,6 +18,9 @@ from pipeline.files import write_text
 
 FOLDER = Path("recipes")
 
+MOST = 4
+"""Recipes in one ensemble: each more doubles the weights to try, and adds less than the one before."""
+
 Flip = Literal["none", "horizontal", "vertical", "both"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -188,12 +191,33 @@ class Recipe(Settings):
         return [f"{key}: {mine.get(key)} / {theirs.get(key)}" for key in keys if mine.get(key) != theirs.get(key)]
 
 
+def names(joined: str) -> list[str]:
+    """The recipes of an ensemble, from its name: `cpu+baseline` is the mean of two.
+
+    Raises:
+        UserError: a name is empty or stands there twice, or there are more than MOST.
+    """
+    found = joined.split("+")
+    if not all(found) or len(set(found)) < len(found):
+        raise UserError(f"recipe '{joined}': expected different names joined by +, such as cpu+baseline")
+    if len(found) > MOST:
+        raise UserError(f"recipe '{joined}': joins {len(found)} recipes; leave out all but {MOST}")
+    return found
+
+
+def joined(recipes: Sequence[Recipe]) -> str:
+    """The name of an ensemble of recipes, or of a single one."""
+    return "+".join(recipe.name for recipe in recipes)
+
+
 def load(name: str, changes: Sequence[str] = (), folder: Path = FOLDER) -> Recipe:
     """Read `recipes/<name>.toml` and apply `table.key=value` changes.
 
     Raises:
-        UserError: no such file, not TOML, or a key that is unknown, missing or of the wrong kind.
+        UserError: no such file, not TOML, a key that is unknown, missing or of the wrong kind, or the name of several.
     """
+    if "+" in name:
+        raise UserError(f"recipe '{name}': is several, and one is needed here; name one of them")
     return read(folder / f"{name}.toml", changes, name=name)
 
 

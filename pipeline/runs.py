@@ -1,15 +1,17 @@
 """The folder of a run, one training of one fold, and the files in it.
 
-runs/carvana-baseline/            fold0/ fold1/ … all/ (nothing held out), evaluation.json, oof.csv
+runs/carvana-baseline/            fold0/ fold1/ … all/ (nothing held out), evaluation.json, oof.csv, worst.jpg
 runs/carvana-baseline/fold0/      recipe.toml split.txt metrics.jsonl samples/ events… state.pt → weights.safetensors
+runs/carvana-cpu+baseline/        evaluation.json, oof.csv of the two recipes' mean; each has its own runs
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.files import write_text
 
 FOLDER = Path("runs")
@@ -18,6 +20,19 @@ FOLDER = Path("runs")
 def name(competition: str, recipe: str) -> str:
     """What a competition and a recipe are called together; once, if both have the same name."""
     return recipe if competition == recipe else f"{competition}-{recipe}"
+
+
+def folders(competition: str, recipes: Sequence[str], given: Path | None = None) -> list[Path]:
+    """Where the runs of each recipe are: in a folder that is given for a single one, else where `make train` puts them.
+
+    Raises:
+        UserError: one folder is given for several recipes.
+    """
+    if given is None:
+        return [FOLDER / name(competition, recipe) for recipe in recipes]
+    if len(recipes) > 1:
+        raise UserError(f"{given}: is one folder, and the recipes {'+'.join(recipes)} have one each; name none")
+    return [given]
 
 
 @dataclass(frozen=True)

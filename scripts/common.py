@@ -21,6 +21,9 @@ os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "15"
 
 CompetitionName = Annotated[str, typer.Option("--competition", help="A file in competitions/, without its ending.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A file in recipes/, without its ending.")]
+RecipeNames = Annotated[
+    str, typer.Option("--recipe", help="A file in recipes/, without its ending, or several joined by +: their mean.")
+]
 DataFolder = Annotated[Path, typer.Option("--data", help="The folder that holds the competition's files.")]
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change one key of the recipe: train.epochs=3. May be given several times.")

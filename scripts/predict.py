@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import Changes, CompetitionName, DataFolder, FoldList, RecipeName, fold_numbers, run
+from scripts.common import Changes, CompetitionName, DataFolder, FoldList, RecipeNames, fold_numbers, run
 
 
 def main(
     competition: CompetitionName,
-    recipe: RecipeName,
+    recipe: RecipeNames,
     data: DataFolder,
     fold: FoldList = "",
     runs_folder: Annotated[
@@ -24,26 +24,33 @@ def main(
     minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
-    """Write one file; the same command goes on where it was stopped."""
+    """Write one file, with threshold and weights as evaluated; the same command goes on where it was stopped."""
     from pipeline import competition as competitions
-    from pipeline import evaluate, runs
+    from pipeline import evaluation, runs
     from pipeline import recipe as recipes
+    from pipeline.evaluate import require_trained
     from pipeline.predict.submit import write_submission
 
-    chosen, wanted = competitions.load(competition), recipes.load(recipe, changes)
-    folder = runs_folder or runs.FOLDER / runs.name(competition, recipe)
-    path = out or Path("submissions") / f"{runs.name(competition, recipe)}.csv.gz"
+    chosen, names = competitions.load(competition), recipes.names(recipe)
+    wanted = [recipes.load(name, changes) for name in names]
+    name = runs.name(competition, recipe)
+    path = out or Path("submissions") / f"{name}.csv.gz"
     numbers = fold_numbers(fold, chosen.folds)
-    trained = [runs.of_fold(folder, number) for number in numbers]
-    for each in trained:
-        evaluate.require_trained(each, wanted)
+    weights = []
+    for each, folder in zip(wanted, runs.folders(competition, names, runs_folder), strict=True):
+        trained = [runs.of_fold(folder, number) for number in numbers]
+        for one in trained:
+            require_trained(one, each)
+        weights.append([one.weights for one in trained])
     facts: dict[str, object] = {"folds": numbers}
-    evaluation = evaluate.read(folder)
-    if evaluation and evaluation.describes(numbers, wanted):
-        facts |= {"oof_dice": evaluation.dice, "oof_interval": evaluation.interval}
-        threshold = evaluation.threshold if threshold is None else threshold
-    weights = [each.weights for each in trained]
-    if not write_submission(chosen, wanted, data, weights, path, threshold=threshold, facts=facts, minutes=minutes):
+    shares = None
+    result = evaluation.read(runs_folder or runs.FOLDER / name)
+    if result and result.describes(numbers, wanted):
+        facts |= {"oof_dice": result.dice, "oof_interval": result.interval}
+        threshold = result.threshold if threshold is None else threshold
+        shares = result.weights
+    options = {"shares": shares, "threshold": threshold, "facts": facts, "minutes": minutes}
+    if not write_submission(chosen, wanted, data, weights, path, **options):
         sys.exit(3)
     print(path)
 

@@ -8,14 +8,14 @@ from scripts.common import CompetitionName, DataFolder, RecipeName, run
 def main(competition: CompetitionName, recipe: RecipeName, data: DataFolder) -> None:
     """Print the end of the demonstration."""
     from pipeline import competition as competitions
-    from pipeline import evaluate, runs
+    from pipeline import evaluation, runs
     from pipeline.submission import table
     from pipeline.submission.score import score
 
     chosen = competitions.load(competition)
     name = runs.name(competition, recipe)
     submission = Path("submissions") / f"{name}.csv.gz"
-    result = evaluate.read(runs.FOLDER / name)
+    result = evaluation.read(runs.FOLDER / name)
     scores = score(submission, data / "solution.csv", chosen, table.expected(chosen, data))
     print()
     if result:

@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline import runs
 from pipeline.competition import Competition, training_samples
 from pipeline.data import areas, folds, rle
-from pipeline.recipe import Recipe
+from pipeline.model.checkpoint import load_weights, save_weights
+from pipeline.recipe import Input, Predict, Recipe
 from pipeline.train import train_fold
 
 # Tiny networks gain nothing from threads, and lose much where other work runs beside the tests.
@@ -160,3 +161,19 @@ def untouched_runs(
 def trained(untouched_runs: Path, tmp_path: Path) -> Path:
     """A copy of the trained folds."""
     return Path(shutil.copytree(untouched_runs, tmp_path / "runs"))
+
+
+@pytest.fixture
+def small(recipe: Recipe) -> Recipe:
+    """Another recipe: a coarser input, other flips, and a threshold that must not count in second place."""
+    changes = {"name": "small", "input": Input(size=(40, 32)), "predict": Predict(flips=("none",), threshold=0.7)}
+    return recipe.model_copy(update=changes)
+
+
+@pytest.fixture
+def trained_small(trained: Path, small: Recipe, tmp_path: Path) -> Path:
+    """Its runs: the same networks under another recipe, which takes no training."""
+    for fold in (0, 1):
+        network, _, origin = load_weights(runs.of_fold(trained, fold).weights)
+        save_weights(runs.of_fold(tmp_path / "small", fold).weights, network, small, origin)
+    return tmp_path / "small"

@@ -60,6 +60,10 @@ def test_tables_that_do_not_belong_together(tables, tmp_path):
     pd.read_csv(one).head(300).to_csv(short, index=False)
     with pytest.raises(UserError, match=r"are not of the same images: 300\.jpg is in one alone"):
         gain(one, short)
+    twice = tmp_path / "twice.csv"
+    pd.concat([pd.read_csv(one)] * 2).to_csv(twice, index=False)
+    with pytest.raises(UserError, match=r"twice\.csv: has 000\.jpg twice"):
+        gain(one, twice)
     with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
         gain(one, tmp_path / "none.csv")
     (tmp_path / "bad.csv").write_text("id,group\na,b\n")

@@ -24,12 +24,12 @@ PROGRAMS = ("kaggle", "ruff")
 FLOORS = [
     {"scripts"},
     {"report"},
-    {"evaluate"},
+    {"evaluate", "evaluation"},
     {"predict"},
     {"submission", "train"},
     {"data", "model", "preflight"},
     {"competition", "recipe"},
-    {"config", "errors", "files", "host", "runs"},
+    {"config", "errors", "files", "fit", "host", "runs"},
 ]
 
 

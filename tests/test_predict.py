@@ -1,32 +1,28 @@
-"""Prediction and evaluation: means are means, rows are exact, interrupted work goes on, nothing seen is judged."""
+"""Prediction: means are means, rows are exact, interrupted work goes on."""
 
 import csv
 import gzip
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from pipeline import evaluate as evaluation
 from pipeline import runs
 from pipeline.competition import test_samples as list_test
 from pipeline.competition import training_samples
 from pipeline.data import rle
-from pipeline.data.images import read_image
 from pipeline.errors import UserError
 from pipeline.model import metrics
-from pipeline.model.checkpoint import Origin, load_weights, save_weights
-from pipeline.model.device import Device
+from pipeline.model.checkpoint import Origin, save_weights
+from pipeline.model.device import Device, choose
 from pipeline.model.zoo import build
 from pipeline.predict import stream
-from pipeline.predict.ensemble import Ensemble, load_members
+from pipeline.predict.ensemble import Ensemble, Member, device_for, load_member
 from pipeline.predict.submit import Spool, wanted_samples, write_submission
 from pipeline.predict.tta import flip
-from pipeline.recipe import Predict
 from pipeline.report import overlay
 
 CPU = Device(torch.device("cpu"), "float32", "test")
@@ -88,42 +84,72 @@ class TestEnsemble:
         mean = Ensemble([Constant(0.0), Constant(20.0)], ["none"], CPU)(IMAGES)
         assert mean.unique().item() == pytest.approx(0.75)
 
-    def test_weights(self):
-        mean = Ensemble([Constant(-20.0), Constant(20.0)], ["none", "vertical"], CPU, weights=[1, 3])(IMAGES)
-        assert mean.unique().item() == pytest.approx(0.75)
-        with pytest.raises(ValueError, match="2 networks need as many positive weights"):
-            Ensemble([Redness(), Redness()], ["none"], CPU, weights=[1])
-
 
 class TestStream:
     def test_order_and_native_size(self, competition, data, recipe):
         samples = list_test(competition, data) + training_samples(competition, data)
-        results = list(stream.probabilities(Ensemble([Redness()], ["none"], CPU), samples, recipe, truth=competition))
+        results = list(
+            stream.probabilities([Member(Ensemble([Redness()], ["none"], CPU), recipe)], samples, competition)
+        )
         assert [item.sample for item in results] == samples
-        assert {item.probability.shape for item in results} == {(62, 94)}
+        assert {item.mean().shape for item in results} == {(62, 94)}
         scored = [item for item in results if item.truth is not None]
         assert len(scored) == 12
         for item in scored:
-            assert metrics.dice(item.probability >= 0.5, torch.from_numpy(item.truth)) > 0.95
+            assert metrics.dice(item.mean() >= 0.5, torch.from_numpy(item.truth)) > 0.95
 
     def test_rows_are_the_masks(self, competition, data, recipe):
         samples = list_test(competition, data)
-        ensemble = Ensemble([Redness()], ["none", "horizontal"], CPU)
+        members = [Member(Ensemble([Redness()], ["none", "horizontal"], CPU), recipe)]
         for order in ("row", "column"):
             other = competition.model_copy(update={"csv": competition.csv.model_copy(update={"order": order})})
-            rows = list(stream.rows(ensemble, samples, other, recipe, threshold=0.4))
-            predicted = stream.probabilities(ensemble, samples, recipe)
+            rows = list(stream.rows(members, samples, other, threshold=0.4))
+            predicted = stream.probabilities(members, samples)
             for (name, text), item in zip(rows, predicted, strict=True):
                 assert name == item.sample.id
-                assert np.array_equal(rle.decode(text, (62, 94), order), (item.probability >= 0.4).numpy())
+                assert np.array_equal(rle.decode(text, (62, 94), order), (item.mean() >= 0.4).numpy())
+
+    def test_members_of_two_input_sizes(self, competition, data, recipe, small):
+        """The weighted mean of two streams at native size, from one pass."""
+        samples = list_test(competition, data) + training_samples(competition, data)
+        one = Member(Ensemble([Redness()], ["none", "horizontal"], CPU), recipe)
+        other = Member(Ensemble([Slope()], ["none"], CPU), small)
+        apart = [[item.mean() for item in stream.probabilities([member], samples)] for member in (one, other)]
+        together = list(stream.probabilities([one, other], samples))
+        assert [item.sample for item in together] == samples
+        for item, first, second in zip(together, *apart, strict=True):
+            assert torch.allclose(item.mean([0.75, 0.25]), 0.75 * first + 0.25 * second, atol=1e-6)
+            assert torch.allclose(item.mean(), (first + second) / 2, atol=1e-6)
+            assert torch.equal(item.mean([0.0, 1.0]), second)
+        rows = dict(stream.rows([one, other], samples, competition, 0.4, [0.75, 0.25]))
+        for item in together:
+            mask = rle.decode(rows[item.sample.id], (62, 94))
+            assert np.array_equal(mask, (item.mean([0.75, 0.25]) >= 0.4).numpy())
+
+    def test_a_mean_of_certainties_is_no_more_than_certain(self):
+        sure = stream.Predicted(None, (torch.ones(2, 3),) * 3, None)
+        assert sure.mean([0.3, 0.6, 0.1 + 1e-6]).max() <= 1
+
+    def test_an_image_is_opened_once_for_each_pass(self, competition, data, recipe, small, monkeypatch):
+        opened, sizes = [], []
+        read, decode = stream.read_bytes, stream.decode_image
+        monkeypatch.setattr(stream, "read_bytes", lambda path: opened.append(path) or read(path))
+        monkeypatch.setattr(stream, "decode_image", lambda *a: sizes.append(a[2]) or decode(*a))
+        network, samples = Ensemble([Redness()], ["none"], CPU), list_test(competition, data)
+        for members, decoded in (([recipe] * 2, [(64, 48)] * 3), ([recipe, small], [(40, 32), (64, 48)] * 3)):
+            opened.clear()
+            sizes.clear()
+            list(stream.probabilities([Member(network, each) for each in members], samples))
+            assert sorted(opened) == sorted(sample.image for sample in samples)
+            assert sorted(sizes) == sorted(decoded)
 
     def test_a_mask_that_may_not_be_empty_is_not(self, competition, data, recipe):
-        samples, nothing = list_test(competition, data), Ensemble([Slope()], ["none"], CPU)
-        rows = list(stream.rows(nothing, samples, competition, recipe, threshold=0.9999))
+        samples, nothing = list_test(competition, data), [Member(Ensemble([Slope()], ["none"], CPU), recipe)]
+        rows = list(stream.rows(nothing, samples, competition, threshold=0.9999))
         assert all(text for _, text in rows)
         masks = competition.masks.model_copy(update={"may_be_empty": True})
         relaxed = competition.model_copy(update={"masks": masks})
-        assert not any(text for _, text in stream.rows(nothing, samples, relaxed, recipe, threshold=0.9999))
+        assert not any(text for _, text in stream.rows(nothing, samples, relaxed, threshold=0.9999))
 
     def test_ahead_is_bounded_and_in_order(self):
         from concurrent.futures import ThreadPoolExecutor
@@ -137,12 +163,9 @@ class TestStream:
 
     def test_a_broken_image_is_named(self, competition, data, recipe):
         (data / "test" / "omega_02.jpg").write_bytes(b"\xff\xd8 nothing")
+        members = [Member(Ensemble([Redness()], ["none"], CPU), recipe)]
         with pytest.raises(UserError, match=r"omega_02\.jpg: cannot be decoded"):
-            list(
-                stream.rows(
-                    Ensemble([Redness()], ["none"], CPU), list_test(competition, data), competition, recipe, 0.5
-                )
-            )
+            list(stream.rows(members, list_test(competition, data), competition, 0.5))
 
 
 class TestSubmission:
@@ -152,7 +175,7 @@ class TestSubmission:
     def test_from_runs_to_a_checked_file_that_goes_on(self, competition, recipe, data, trained, tmp_path):
         """Also: what made it is written beside it, and an interrupted file equals an uninterrupted one."""
         out = tmp_path / "submissions" / "tiny.csv.gz"
-        arguments = (competition, recipe, data, self.weights(trained))
+        arguments = (competition, [recipe], data, [self.weights(trained)])
         assert write_submission(*arguments, out, facts={"folds": [0, 1]})
         with gzip.open(out, "rt", newline="") as file:
             rows = list(csv.reader(file))
@@ -175,6 +198,35 @@ class TestSubmission:
             assert not again.exists()
         assert calls == 3
         assert again.read_bytes() == out.read_bytes()
+
+    def test_the_mean_of_two_recipes(self, competition, recipe, small, data, trained, trained_small, tmp_path):
+        """Shares choose; a recipe of share 0 changes nothing; rows of other shares are not gone on from."""
+        recipes, weights = [recipe, small], [self.weights(trained), self.weights(trained_small)]
+
+        def predict(name, shares):
+            assert write_submission(competition, recipes, data, weights, tmp_path / name, shares=shares)
+            return (tmp_path / name).read_text()
+
+        alone = tmp_path / "alone.csv"
+        assert write_submission(competition, [small], data, weights[1:], alone, threshold=0.5)
+        assert predict("second.csv", [0.0, 1.0]) == alone.read_text()
+        assert len({predict("equal.csv", None), predict("first.csv", [1.0, 0.0]), alone.read_text()}) == 3
+        assert predict("half.csv", [0.5, 0.5]) == (tmp_path / "equal.csv").read_text()
+        facts = json.loads((tmp_path / "second.json").read_text())
+        assert (facts["recipe"], facts["shares"], facts["threshold"]) == ("tiny+small", [0.0, 1.0], 0.5)
+        assert facts["flips"] == [["none", "horizontal"], ["none"]]
+
+        cut = tmp_path / "second-again.csv"
+        arguments = (competition, recipes, data, weights, cut)
+        assert not write_submission(*arguments, shares=[1.0, 0.0], minutes=0.0)
+        assert write_submission(*arguments, shares=[0.0, 1.0])
+        assert cut.read_text() == alone.read_text()
+        weights[0][0].write_bytes(b"damaged")
+        assert write_submission(*arguments, shares=[0.0, 1.0]), "of a recipe of share 0 nothing is loaded"
+        with pytest.raises(UserError, match="is not a whole safetensors file"):
+            write_submission(*arguments, shares=[0.5, 0.5])
+        with pytest.raises(ValueError, match="zip"):
+            write_submission(competition, recipes, data, weights, cut, shares=[1.0])
 
     def test_rows_of_other_weights_are_thrown_away(self, tmp_path):
         for made_by, done in (({"a": 1}, set()), ({"a": 1}, {"x", "y"}), ({"a": 2}, set())):
@@ -208,79 +260,12 @@ class TestSubmission:
             origin = Origin("tiny", "0", "", "1", "0", "", "")
             save_weights(tmp_path / f"{name}.safetensors", build(each.network), each, origin)
         with pytest.raises(UserError, match=r"b\.safetensors: was trained by another recipe .*seed: 0 / 1"):
-            load_members([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], CPU)
+            load_member([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], CPU)
 
-
-class TestEvaluate:
-    def test_every_image_is_judged_by_the_fold_that_has_not_seen_it(self, competition, recipe, data, table, trained):
-        result, scores = evaluation.evaluate(competition, recipe, data, table, trained, [0, 1])
-        assert len(scores) == 12
-        assert result.dice == pytest.approx(scores.dice.mean(), abs=1e-9)
-        assert result.interval[0] <= result.dice <= result.interval[1]
-        assert result == evaluation.read(trained)
-        # By hand, for one image of each fold.
-        samples = {sample.id: sample for sample in training_samples(competition, data)}
-        for fold in (0, 1):
-            row = scores[scores.fold == fold].iloc[0]
-            network, _, _ = load_weights(runs.of_fold(trained, fold).weights)
-            image = torch.from_numpy(read_image(samples[row.id].image, (64, 48)).transpose(2, 0, 1).copy())[None]
-            with torch.inference_mode():
-                probability = Ensemble([network], ["none", "horizontal"], CPU)(image)
-            truth = torch.from_numpy(np.asarray(Image.open(samples[row.id].mask)) == 1)
-            mask = metrics.enlarge(probability, truth.shape)[0, 0] >= result.threshold
-            assert metrics.dice(mask, truth) == pytest.approx(row.dice, abs=2e-3)
-            assert float(mask.double().mean()) == pytest.approx(row.predicted_area, abs=2e-3)
-
-    def test_a_network_that_has_seen_the_images_is_refused(self, competition, recipe, data, table, trained):
-        again = pd.read_csv(table)
-        again["fold"] = 1 - again["fold"]
-        again.to_csv(table, index=False)
-        with pytest.raises(UserError, match="was trained on another split"):
-            evaluation.evaluate(competition, recipe, data, table, trained, [0])
-
-    def test_untrained_unfinished_and_other_recipes(self, recipe, trained):
-        with pytest.raises(UserError, match="fold7: it is not trained; run `make train FOLD=7`"):
-            evaluation.require_trained(runs.of_fold(trained, 7), recipe)
-        other = recipe.model_copy(update={"seed": 9})
-        with pytest.raises(UserError, match=r"was trained by another recipe \(seed: 0 / 9\)"):
-            evaluation.require_trained(runs.of_fold(trained, 0), other)
-        runs.of_fold(trained, 1).weights.rename(runs.of_fold(trained, 1).state)
-        with pytest.raises(UserError, match="training is not finished"):
-            evaluation.require_trained(runs.of_fold(trained, 1), recipe)
-
-    def test_damaged_evaluation(self, tmp_path):
-        assert evaluation.read(tmp_path) is None
-        (tmp_path / "evaluation.json").write_text('{"dice": 1}')
-        with pytest.raises(UserError, match="run `make evaluate` again"):
-            evaluation.read(tmp_path)
-
-    def make_scores(self, best, noise, cars=40):
-        """Dice by threshold that peaks at level `best`, for cars of 4 views."""
-        rng = np.random.default_rng(0)
-        levels = np.arange(metrics.LEVELS)
-        peaks = best + rng.normal(0, noise, (cars, 1))
-        by_threshold = 0.99 - ((levels - peaks) / 2000) ** 2
-        return np.repeat(by_threshold, 4, axis=0), np.repeat([f"car{n}" for n in range(cars)], 4)
-
-    def test_a_real_gain_is_found_and_its_size_is_honest(self):
-        by_threshold, groups = self.make_scores(best=90, noise=5)
-        assert abs(evaluation.best_level(by_threshold, 128) - 90) <= 2
-        gain = evaluation.nested_dice(by_threshold, groups, 128) - by_threshold[:, 128]
-        assert evaluation.bootstrap(gain, groups)[0] > 0
-
-    def test_noise_is_no_gain(self):
-        by_threshold, groups = self.make_scores(best=128, noise=60)
-        gain = evaluation.nested_dice(by_threshold, groups, 128) - by_threshold[:, 128]
-        assert evaluation.bootstrap(gain, groups)[0] <= 0
-
-    def test_bootstrap_draws_groups(self):
-        """Sixteen equal views of a car are one observation, not sixteen."""
-        values = np.random.default_rng(0).normal(size=30)
-        few = evaluation.bootstrap(values, np.arange(30))
-        many = evaluation.bootstrap(values.repeat(16), np.arange(30).repeat(16))
-        assert np.allclose(few, many)
-        standard_error = values.std() / np.sqrt(30)
-        assert few[1] - few[0] == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+    def test_float32_for_all_if_one_recipe_asks(self, recipe):
+        fast = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "bf16"})})
+        assert device_for([fast, recipe]).precision == "float32"
+        assert device_for([fast]) == choose("auto")
 
 
 class TestOverlay:
@@ -314,9 +299,3 @@ class TestOverlay:
             overlay.expand([tmp_path / "empty"])
         with pytest.raises(UserError, match=r"none\.jpg: no such file"):
             overlay.expand([tmp_path / "none.jpg"])
-
-
-def test_recipe_flips_can_change_after_training(competition, recipe, data, table, trained):
-    other = recipe.model_copy(update={"predict": Predict(flips=("none",))})
-    result, _ = evaluation.evaluate(competition, other, data, table, trained, [0])
-    assert result.flips == ["none"]

@@ -1,6 +1,7 @@
 """The stages as a user meets them: one run through all of them, and one sentence for each mistake."""
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import tomli_w
 from PIL import Image
 
 from pipeline import competition as competitions
+from pipeline import recipe as recipes
+from pipeline.model import checkpoint
 from scripts import common
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +30,9 @@ def workplace(tmp_path, monkeypatch, competition, recipe, data):
     for folder, settings in (("competitions", values), ("recipes", recipe.model_dump(mode="json", exclude_none=True))):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "tiny.toml").write_text(tomli_w.dumps(settings))
+    # The same but for its input and flips.
+    small = (tmp_path / "recipes" / "tiny.toml").read_text().replace('"tiny"', '"small"').replace("64", "40")
+    (tmp_path / "recipes" / "small.toml").write_text(small.replace('"horizontal",', ""))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -67,16 +73,55 @@ def test_all_stages(workplace, call, untouched_runs):
     assert code == 0
     assert "12 worst of 12 images" in out
     assert "on the leaderboard (95 %" in out
+    assert Image.open("runs/tiny/worst.jpg").size == (3 * 480, 8 * 317)
     assert call("predict", *RECIPE)[:2] == (0, "submissions/tiny.csv.gz\n")
     assert call("check_submission", "submissions/tiny.csv.gz", *TINY)[0] == 0
     code, out, _ = call("score", "submissions/tiny.csv.gz", *TINY)
     assert float(out.split("Dice ")[1].split(",")[0]) > 0.8
+    assert call("score", "submissions/tiny.csv.gz", *TINY, "--out", "scores.csv")[0] == 0
+    assert call("gain", "scores.csv", "scores.csv")[1].startswith(
+        "+0.000000 [+0.000000, +0.000000], 95 %, paired over "
+    )
     assert call("overlay", "data/test/omega_01.jpg", "--weights", "runs/tiny")[0] == 0
     assert Image.open("overlays/omega_01_mask.png").size == (94, 62)
     assert call("compare", "submissions/tiny.csv.gz", *TINY, "--out", "worst.jpg", "--worst", 2)[0] == 0
     assert Image.open("worst.jpg").size == (3 * 480, 2 * 317)
     code, out, _ = call("summary", *RECIPE)
     assert "test Dice" in out
+
+
+def test_the_mean_of_two_recipes(workplace, call, untouched_runs, untouched_table):
+    Path("folds").mkdir()
+    shutil.copy(untouched_table, "folds/tiny.csv")
+    shutil.copytree(untouched_runs, "runs/tiny")
+    small = recipes.load("small")
+    for fold in (0, 1):
+        # Trained by the other one, which takes no time.
+        network, _, origin = checkpoint.load_weights(Path(f"runs/tiny/fold{fold}/weights.safetensors"))
+        Path(f"runs/tiny-small/fold{fold}").mkdir(parents=True)
+        checkpoint.save_weights(Path(f"runs/tiny-small/fold{fold}/weights.safetensors"), network, small, origin)
+    both = (*TINY, "--recipe", "tiny+small")
+    code, out, said = call("evaluate", *both)
+    assert code == 0, said
+    assert "best weights of tiny+small: " in out
+    assert re.search(r"all recipes together gain \S+ \[\S+, \S+\] over (tiny|small) alone", out)
+    assert "runs/tiny-tiny+small/worst.jpg" in out
+    assert out.endswith("runs/tiny-tiny+small/oof.csv\nruns/tiny-tiny+small/evaluation.json\n")
+    # Weights and threshold as evaluated: ones that no evaluation of so few images gives.
+    path = Path("runs/tiny-tiny+small/evaluation.json")
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"weights": [0.25, 0.75], "threshold": 0.375}))
+    assert call("predict", *both)[:2] == (0, "submissions/tiny-tiny+small.csv.gz\n")
+    facts = json.loads(Path("submissions/tiny-tiny+small.json").read_text())
+    assert (facts["recipe"], facts["shares"], facts["threshold"]) == ("tiny+small", [0.25, 0.75], 0.375)
+    assert facts["oof_dice"] == values["dice"]
+    # The evaluation of other flips says nothing of these.
+    changed = ("--set", "predict.flips=['both']", "--out", "other.csv")
+    assert call("predict", *both, *changed)[0] == 0
+    facts = json.loads(Path("other.json").read_text())
+    assert (facts["shares"], facts["threshold"]) == ([0.5, 0.5], 0.5)
+    assert "oof_dice" not in facts
+    assert "weights of" not in call("evaluate", *RECIPE)[1], "nothing new for one"
 
 
 @pytest.mark.parametrize(
@@ -90,11 +135,26 @@ def test_all_stages(workplace, call, untouched_runs):
         ),
         ("train", RECIPE, "folds/tiny.csv: no such file; run `make folds`"),
         ("train", (*RECIPE, "--set", "train.epoch=1"), "did you mean epochs?"),
-        ("train", (*TINY, "--recipe", "tinny"), "tinny.toml: no such file; recipes/ has: tiny"),
+        ("train", (*TINY, "--recipe", "tinny"), "tinny.toml: no such file; recipes/ has: small, tiny"),
         ("evaluate", RECIPE, "folds/tiny.csv: no such file"),
         ("evaluate", (*RECIPE, "--fold", "5"), "expected different numbers from 0 to 1"),
         ("evaluate", (*RECIPE, "--fold", "x"), "expected different numbers from 0 to 1"),
-        ("predict", RECIPE, "runs/tiny/fold0: it is not trained; run `make train FOLD=0`"),
+        ("predict", RECIPE, "runs/tiny/fold0: it is not trained; run `make train FOLD=0 RECIPE=tiny`"),
+        (
+            "predict",
+            (*TINY, "--recipe", "small+tiny"),
+            "runs/tiny-small/fold0: it is not trained; run `make train FOLD=0 RECIPE=small`",
+        ),
+        ("predict", (*TINY, "--recipe", "tiny+tinny"), "tinny.toml: no such file; recipes/ has: small, tiny"),
+        (
+            "predict",
+            (*TINY, "--recipe", "tiny+small", "--runs", "runs"),
+            "is one folder, and the recipes tiny+small have",
+        ),
+        ("evaluate", (*TINY, "--recipe", "tiny+tiny"), "'tiny+tiny': expected different names joined by +"),
+        ("evaluate", (*TINY, "--recipe", "tiny+"), "'tiny+': expected different names joined by +"),
+        ("evaluate", (*TINY, "--recipe", "a+b+c+d+e"), "joins 5 recipes; leave out all but 4"),
+        ("train", (*TINY, "--recipe", "tiny+small"), "recipe 'tiny+small': is several, and one is needed here"),
         ("overlay", ("data/test/omega_01.jpg", "--weights", "runs/tiny"), "holds no weights.safetensors"),
         ("overlay", ("no.jpg", "--weights", "runs/tiny"), "no.jpg: no such file or folder"),
         ("render", ("--out", "data"), "data"),
@@ -199,16 +259,23 @@ def make(tmp_path):
     return run
 
 
-def test_make_does_what_is_needed_and_no_more(make, tmp_path):
-    def finish() -> None:
-        """Every stage is done, in order."""
-        runs = tmp_path / "runs" / "carvana-baseline"
-        weights = [runs / f"fold{fold}" / "weights.safetensors" for fold in range(5)]
-        done = [tmp_path / "folds" / "carvana.csv", *weights, runs / "evaluation.json"]
-        for path in [*done, tmp_path / "submissions" / "carvana-baseline.csv.gz"]:
+@pytest.fixture
+def finish(tmp_path):
+    """Pretend that every stage is done for a recipe or several, in order."""
+
+    def touch(recipe: str = "baseline") -> None:
+        folders = [tmp_path / "runs" / f"carvana-{name}" for name in recipe.split("+")]
+        weights = [folder / f"fold{fold}" / "weights.safetensors" for folder in folders for fold in range(5)]
+        evaluation = tmp_path / "runs" / f"carvana-{recipe}" / "evaluation.json"
+        submission = tmp_path / "submissions" / f"carvana-{recipe}.csv.gz"
+        for path in [tmp_path / "folds" / "carvana.csv", *weights, evaluation, submission]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
 
+    return touch
+
+
+def test_make_does_what_is_needed_and_no_more(make, finish, tmp_path):
     assert make("train") == ["folds", "train"]
     assert make("predict") == ["folds", *["train"] * 5, "evaluate", "predict"]
     finish()
@@ -232,3 +299,29 @@ def test_make_passes_choices_as_they_are(make, tmp_path):
     make("train", 'SET=predict.flips=["none"] train.epochs=3', "SEED=7")
     call = (tmp_path / "calls").read_text().splitlines()[-1]
     assert call.endswith('--set predict.flips=["none"] --set train.epochs=3 --set seed=7')
+
+
+def test_make_trains_each_recipe_of_several_by_itself(make, finish, tmp_path):
+    both = "RECIPE=cpu+baseline"
+    assert make("predict", both) == ["folds", *["train"] * 10, "evaluate", "predict"]
+    calls = re.findall(r"scripts\.(\w+) .*--recipe (\S+)", (tmp_path / "calls").read_text())
+    once = [("train", "cpu")] * 5 + [("train", "baseline")] * 5
+    assert calls == [*once, ("evaluate", "cpu+baseline"), ("predict", "cpu+baseline")]
+    finish("cpu+baseline")
+    assert make("predict", both) == []
+    assert make("train-all", "RECIPE=cpu") == [], "trained for the mean is trained"
+    assert make("predict", both, "FOLDS=0 1") == ["evaluate", "predict"]
+    finish("cpu+baseline")
+    assert make("predict", both) == ["evaluate", "predict"]
+    finish("cpu+baseline")
+    (tmp_path / "runs" / "carvana-cpu" / "fold3" / "weights.safetensors").unlink()
+    assert make("evaluate", both) == ["train", "evaluate"], "what is missing, and what depends on it"
+
+
+def test_make_trains_one_recipe(make, tmp_path):
+    command = ["make", "train", "RECIPE=cpu+baseline"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith("error: cpu+baseline is several recipes; name the one to train")
+    assert not (tmp_path / "calls").exists()
+    assert not (tmp_path / "runs").exists()

@@ -17,64 +17,89 @@ from torch import Tensor
 
 from pipeline.competition import Competition, Sample
 from pipeline.data import rle
-from pipeline.data.images import image_size, read_image, read_mask
+from pipeline.data.images import decode_image, image_size, read_bytes, read_mask
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 from pipeline.model.metrics import enlarge
-from pipeline.predict.ensemble import Ensemble
-from pipeline.recipe import Recipe
+from pipeline.predict.ensemble import Member
 
+Size = tuple[int, int]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Predicted(NamedTuple):
-    """One image's prediction at its native size, on the device."""
+    """One image's predictions at its native size, on the device."""
 
     sample: Sample
-    probability: Tensor
-    """(native height, native width) float32, 0 to 1."""
+    by_member: tuple[Tensor, ...]
+    """Of each member, (native height, native width) float32, 0 to 1."""
     truth: np.ndarray | None
     """(native height, native width) bool, where the sample has a mask and it was asked for."""
 
+    def mean(self, shares: Sequence[float] | None = None) -> Tensor:
+        """The probability (native height, native width) of all members together.
+
+        Args:
+            shares: of the members, which add up to 1; equal if None.
+        """
+        if len(self.by_member) == 1:
+            return self.by_member[0]
+        shares = shares or [1 / len(self.by_member)] * len(self.by_member)
+        total = torch.zeros_like(self.by_member[0])
+        for share, probability in zip(shares, self.by_member, strict=True):
+            total.add_(probability, alpha=share)
+        # Sums of shares can pass 1 by a rounding error.
+        return total.clamp_(max=1)
+
 
 def probabilities(
-    ensemble: Ensemble, samples: Sequence[Sample], recipe: Recipe, truth: Competition | None = None
+    members: Sequence[Member], samples: Sequence[Sample], truth: Competition | None = None
 ) -> Iterator[Predicted]:
-    """Predict samples in order.
+    """Predict samples in order; a file is read once, and decoded once for each input size.
 
     Args:
-        ensemble: the networks.
+        members: what predicts; the smallest of their batches fits all of them.
         samples: what to predict.
-        recipe: gives the input size and the batch; a batch that fits a training fits a prediction.
         truth: the competition, if the samples' masks are to be read along.
 
     Raises:
         UserError: a file cannot be decoded.
     """
 
-    def read(sample: Sample) -> tuple[Sample, np.ndarray, tuple[int, int], np.ndarray | None]:
-        image = read_image(sample.image, recipe.input.size)
+    sizes = {member.recipe.input.size for member in members}
+
+    def read(sample: Sample) -> tuple[Sample, dict[Size, np.ndarray], Size, np.ndarray | None]:
+        data = read_bytes(sample.image)
+        images = {size: decode_image(data, sample.image, size) for size in sizes}
         mask = read_mask(sample.mask, truth.masks.positive) if truth and sample.mask else None
         width, height = image_size(sample.image)
         if mask is not None and mask.shape != (height, width):
             raise UserError(f"{sample.mask}: is not as large as {sample.image}; run `make check`")
-        return sample, image, (height, width), mask
+        return sample, images, (height, width), mask
 
     threads = available_cores()
-    batch = recipe.train.batch
+    batch = min(member.recipe.train.batch for member in members)
     with ThreadPoolExecutor(threads) as pool, closing(ahead(pool, read, samples, batch + 2 * threads)) as items:
         while chunk := list(islice(items, batch)):
-            images = np.stack([image for _, image, _, _ in chunk])
-            predicted = ensemble(torch.from_numpy(images.transpose(0, 3, 1, 2)))
-            for (sample, _, size, mask), probability in zip(chunk, predicted, strict=True):
-                yield Predicted(sample, enlarge(probability[None], size)[0, 0], mask)
+            stacks = {size: np.stack([images[size] for _, images, _, _ in chunk]) for size in sizes}
+            batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
+            predicted = [member.ensemble(batches[member.recipe.input.size]) for member in members]
+            for (sample, _, native, mask), *each in zip(chunk, *predicted, strict=True):
+                yield Predicted(sample, tuple(enlarge(small[None], native)[0, 0] for small in each), mask)
 
 
 def rows(
-    ensemble: Ensemble, samples: Sequence[Sample], competition: Competition, recipe: Recipe, threshold: float
+    members: Sequence[Member],
+    samples: Sequence[Sample],
+    competition: Competition,
+    threshold: float,
+    shares: Sequence[float] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """The (id, RLE) of each sample, in order; a pixel is in the mask if its probability is at least `threshold`."""
+    """The (id, RLE) of each sample, in order; a pixel is in the mask if its probability is at least `threshold`.
+
+    The probability is the members' mean by `shares`, which add up to 1; equal if None.
+    """
 
     def encode(item: tuple[str, Tensor]) -> tuple[str, str]:
         name, mask = item
@@ -82,16 +107,16 @@ def rows(
         return name, rle.encode(mask.cpu().numpy(), competition.csv.order)
 
     threads = available_cores()
-    with ThreadPoolExecutor(threads) as pool, closing(probabilities(ensemble, samples, recipe)) as predictions:
+    with ThreadPoolExecutor(threads) as pool, closing(probabilities(members, samples)) as predictions:
         size = competition.images.size
         predictions = (_require_size(item, size) for item in predictions) if size else predictions
-        masks = ((item.sample.id, cut(item.probability, threshold, competition)) for item in predictions)
+        masks = ((item.sample.id, cut(item.mean(shares), threshold, competition)) for item in predictions)
         yield from ahead(pool, encode, masks, 2 * threads)
 
 
 def _require_size(item: Predicted, size: tuple[int, int]) -> Predicted:
     """Runs of a mask of another size mean other pixels, and would score near zero without a word."""
-    height, width = item.probability.shape
+    height, width = item.by_member[0].shape
     if (width, height) != size:
         raise UserError(
             f"{item.sample.image}: is {width}×{height}, but all images of this competition are {size[0]}×{size[1]}; "

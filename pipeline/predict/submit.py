@@ -15,10 +15,9 @@ from pipeline.data.folds import fingerprint as fingerprint_ids
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.model import checkpoint
-from pipeline.model.device import choose
-from pipeline.predict.ensemble import Ensemble, load_members
+from pipeline.predict.ensemble import device_for, load_member
 from pipeline.predict.stream import rows
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, joined
 from pipeline.submission import table
 
 log = logging.getLogger(__name__)
@@ -26,26 +25,28 @@ log = logging.getLogger(__name__)
 
 def write_submission(
     competition: Competition,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     data: Path,
-    weights: Sequence[Path],
+    weights: Sequence[Sequence[Path]],
     out: Path,
     *,
+    shares: Sequence[float] | None = None,
     threshold: float | None = None,
     facts: dict[str, object] | None = None,
     minutes: float | None = None,
 ) -> bool:
-    """Predict the test set with the mean of several networks, write the rows, check the file.
+    """Predict the test set with the mean of several recipes' networks, write the rows, check the file.
 
     Finished rows are kept beside `out` until the file is whole, so an interrupted call goes on where it stopped.
 
     Args:
         competition: what the data is.
-        recipe: by which the weights were trained; its flips may have changed since.
+        recipes: by which the weights were trained; their flips may have changed since.
         data: the folder that holds the competition's files.
-        weights: one file for each network.
+        weights: of each recipe, one file for each network.
         out: a .csv or .csv.gz; `<name>.json` beside it says how it was made.
-        threshold: of the probability; the recipe's if None.
+        shares: of the recipes in the mean, which add up to 1; equal if None. One of share 0 is not asked.
+        threshold: of the probability; the first recipe's if None.
         facts: what else to say in that JSON file.
         minutes: stop after this time, with the finished rows kept.
 
@@ -56,14 +57,17 @@ def write_submission(
         UserError: weights or images are missing or damaged, or the file that came out is not a valid submission.
     """
     samples = wanted_samples(competition, data)
-    device = choose(recipe.train.precision_to_predict)
-    networks, *_ = load_members(weights, device)
-    threshold = recipe.predict.threshold if threshold is None else threshold
+    shares = list(shares or [1 / len(recipes)] * len(recipes))
+    threshold = recipes[0].predict.threshold if threshold is None else threshold
+    device = device_for(recipes)
+    asked = [each for each in zip(recipes, weights, shares, strict=True) if each[-1] > 0]
+    members = [load_member(files, device, recipe)[0] for recipe, files, _ in asked]
     made_by = {
         "competition": competition.name,
-        "recipe": recipe.name,
-        "weights": [fingerprint_file(path) for path in weights],
-        "flips": list(recipe.predict.flips),
+        "recipe": joined(recipes),
+        "weights": [[fingerprint_file(path) for path in files] for files in weights],
+        "flips": [list(recipe.predict.flips) for recipe in recipes],
+        "shares": shares,
         "threshold": threshold,
         "images": fingerprint_ids(samples),
     }
@@ -71,11 +75,10 @@ def write_submission(
     left = [sample for sample in samples if sample.id not in spool.done]
     if spool.done:
         log.info("%s: goes on after %d finished rows", out, len(spool.done))
-    ensemble = Ensemble(networks, recipe.predict.flips, device)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
     with spool, bar:
-        for row in rows(ensemble, left, competition, recipe, threshold):
+        for row in rows(members, left, competition, threshold, [share for *_, share in asked]):
             spool.add(row)
             bar.update()
             if deadline and time.monotonic() > deadline:
@@ -134,8 +137,8 @@ def fingerprint_file(path: Path) -> str:
 class Spool:
     """Finished rows on the disk, until a submission is whole; a context that holds the file open.
 
-    Its first line says what made the rows. Rows of other weights, flips or thresholds are thrown away, and so is a
-    last line that was cut off.
+    Its first line says what made the rows. Rows of other weights, flips, shares or thresholds are thrown away, and so
+    is a last line that was cut off.
     """
 
     def __init__(self, out: Path, made_by: dict[str, object]) -> None:

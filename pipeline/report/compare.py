@@ -1,15 +1,22 @@
-"""A submission beside the truth: photo, mask over it, and where it is wrong."""
+"""Predictions beside the truth: photo, mask over it, and where it is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from PIL import Image
 
-from pipeline.competition import Competition, test_samples
+from pipeline import runs
+from pipeline.competition import Competition, test_samples, training_samples
 from pipeline.data import draw, rle, rows
 from pipeline.data.images import read_image
 from pipeline.errors import UserError
+from pipeline.evaluation import Evaluation
 from pipeline.files import atomic
+from pipeline.predict.ensemble import device_for, load_member
+from pipeline.predict.stream import probabilities
+from pipeline.recipe import Recipe
 
 
 def write_comparison(
@@ -30,14 +37,58 @@ def write_comparison(
     """
     samples = {sample.id: sample for sample in test_samples(competition, data)}
     predicted, true = (masks_of(path, competition, ids) for path in (submission, solution))
-    pictures = []
+    compared = []
     for name in ids:
         if name not in samples:
             raise UserError(f"{data}: has no test image {name}; check the id")
         image = read_image(samples[name].image)
         shape = (image.shape[0], image.shape[1])
         mask, truth = (rle.decode(texts[name], shape, competition.csv.order) for texts in (predicted, true))
-        pictures.append([image, draw.overlay(image, mask), draw.errors(image, mask, truth)])
+        compared.append((image, mask, truth))
+    _write(compared, out)
+
+
+def write_worst(
+    competition: Competition,
+    recipes: Sequence[Recipe],
+    data: Path,
+    folders: Sequence[Path],
+    evaluation: Evaluation,
+    table: pd.DataFrame,
+    out: Path,
+    count: int = 8,
+) -> None:
+    """Write one picture with a row for each of the worst held-out images, as `write_comparison` does.
+
+    Args:
+        competition: what the data is.
+        recipes: that were evaluated.
+        data: the folder that holds the competition's files.
+        folders: of each recipe's runs.
+        evaluation: gives weights and threshold.
+        table: of all images, as `evaluate` returns it; columns id, fold and dice are used.
+        out: a .jpg or .png file.
+        count: how many images.
+    """
+    samples = {sample.id: sample for sample in training_samples(competition, data)}
+    worst = table.nsmallest(count, "dice")
+    device = device_for(recipes)
+    compared = {}
+    for fold, names in worst.groupby("fold").id:
+        members = [
+            load_member([runs.of_fold(folder, int(fold)).weights], device, recipe)[0]
+            for recipe, folder in zip(recipes, folders, strict=True)
+        ]
+        for item in probabilities(members, [samples[name] for name in names], truth=competition):
+            mask = (item.mean(evaluation.weights) >= evaluation.threshold).cpu().numpy()
+            assert item.truth is not None
+            compared[item.sample.id] = read_image(item.sample.image), mask, item.truth
+    _write([compared[name] for name in worst.id], out)
+
+
+def _write(compared: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:
+    """Write rows of (image (h, w, 3), predicted mask (h, w), true mask (h, w)) as one picture."""
+    pictures = [[image, draw.overlay(image, mask), draw.errors(image, mask, truth)] for image, mask, truth in compared]
     with atomic(out) as temporary:
         Image.fromarray(draw.grid(pictures)).save(temporary, quality=88)
 

@@ -1,5 +1,6 @@
 """One photo, several, or a folder of them: the mask, and the mask laid over the photo."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from pipeline.errors import UserError
 from pipeline.files import atomic
 from pipeline.model.checkpoint import read_origin
 from pipeline.model.device import choose
-from pipeline.predict.ensemble import Ensemble, load_members
+from pipeline.predict.ensemble import load_member
 from pipeline.predict.stream import probabilities
+
+log = logging.getLogger(__name__)
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -36,13 +39,15 @@ def write_overlays(source: Path, pictures: Sequence[Path], out: Path, threshold:
     """
     files = expand(pictures)
     weights = find_weights(source)
-    device = choose(read_origin(weights[0])[0].train.precision_to_predict)
-    networks, recipe, _ = load_members(weights, device)
-    threshold = recipe.predict.threshold if threshold is None else threshold
+    described, origin = read_origin(weights[0])
+    log.info("%s: recipe %s, %s, commit %s", source, described.name, origin.competition, origin.commit or "unknown")
+    device = choose(described.train.precision_to_predict)
+    member, _ = load_member(weights, device)
+    threshold = member.recipe.predict.threshold if threshold is None else threshold
     names = unique_names(files)
     samples = [Sample(id=name, image=file, mask=None, group=name) for name, file in zip(names, files, strict=True)]
-    for item in probabilities(Ensemble(networks, recipe.predict.flips, device), samples, recipe):
-        mask = (item.probability >= threshold).cpu().numpy()
+    for item in probabilities([member], samples):
+        mask = (item.mean() >= threshold).cpu().numpy()
         with atomic(out / f"{item.sample.id}_mask.png") as temporary:
             Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
         path = out / f"{item.sample.id}_overlay.jpg"

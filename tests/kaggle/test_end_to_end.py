@@ -51,7 +51,7 @@ def test_download_check_train_submit_score(
     longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 8})})
     assert train_fold(tiny, longer, into, table, 0, run)
     file = tmp_path / "submissions" / "tiny.csv.gz"
-    assert write_submission(tiny, longer, into, [run.weights], file, facts={"folds": ["fold0"], "oof_dice": 0.9})
+    assert write_submission(tiny, [longer], into, [[run.weights]], file, facts={"folds": ["fold0"], "oof_dice": 0.9})
 
     dry = call("submit", file, "--data", into, "--message", "a first try", "--dry-run")
     assert "would upload" in dry

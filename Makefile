@@ -30,8 +30,8 @@ SUBMISSION  := submissions/$(NAME).csv.gz
 SPLIT       := folds/$(COMPETITION).csv
 CHOICES     := $(foreach choice,$(SET) $(SEED:%=seed=%),--set '$(choice)')
 STAGE        = $(PY) -m scripts.$(1) --competition $(COMPETITION) --data $(DATA)
-weights      = runs/$(call name,$(1))/fold$(2)/weights.safetensors
-TRAINED     := $(foreach recipe,$(RECIPES),$(foreach fold,$(FOLDS),$(call weights,$(recipe),$(fold))))
+weights      = runs/$(call name,$(1))/$(2)/weights.safetensors
+TRAINED     := $(foreach recipe,$(RECIPES),$(foreach fold,$(FOLDS:%=fold%),$(call weights,$(recipe),$(fold))))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -70,7 +70,7 @@ folds: $(SPLIT) ## split the training images by group
 $(SPLIT): $(RULES) | .venv/ready
 	$(call STAGE,folds)
 
-train: $(if $(word 2,$(RECIPES)),one-recipe,$(call weights,$(RECIPE),$(FOLD))) ## train one fold: make train FOLD=0
+train: $(if $(word 2,$(RECIPES)),one-recipe,$(call weights,$(RECIPE),$(patsubst foldall,all,fold$(FOLD)))) ## train one fold: make train FOLD=0; FOLD=all holds nothing out
 
 one-recipe:
 	@echo 'error: $(RECIPE) is several recipes; name the one to train, or train all folds of each with make train-all' >&2; exit 2
@@ -89,7 +89,7 @@ competitions/%.toml recipes/%.toml: ;
 
 define TRAINING
 $(call weights,$(1),%): recipes/$(1).toml $(SPLIT) runs/$(call name,$(1))/.choices | .venv/ready
-	$$(call STAGE,train) --recipe $(1) --fold $$* $$(CHOICES)
+	$$(call STAGE,train) --recipe $(1) --fold $$(*:fold%=%) $$(CHOICES)
 endef
 $(foreach recipe,$(RECIPES),$(eval $(call TRAINING,$(recipe))))
 

@@ -301,6 +301,16 @@ def test_make_passes_choices_as_they_are(make, tmp_path):
     assert call.endswith('--set predict.flips=["none"] --set train.epochs=3 --set seed=7')
 
 
+def test_make_trains_on_all_images_once(make, tmp_path):
+    assert make("train", "FOLD=all") == ["folds", "train"]
+    assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("--recipe baseline --fold all")
+    for path in (tmp_path / "folds" / "carvana.csv", tmp_path / "runs/carvana-baseline/all/weights.safetensors"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert make("train", "FOLD=all") == []
+    assert make("train", "FOLD=0") == ["train"], "a fold is another training"
+
+
 def test_make_trains_each_recipe_of_several_by_itself(make, finish, tmp_path):
     both = "RECIPE=cpu+baseline"
     assert make("predict", both) == ["folds", *["train"] * 10, "evaluate", "predict"]

@@ -8,7 +8,7 @@ SEED        ?=
 SET         ?=
 IMG         ?=
 # One's own runs, or else the network that came along.
-MODEL       ?= $(firstword $(if $(wildcard $(RUNS)/fold*/weights.safetensors),$(RUNS)) $(wildcard weights/$(COMPETITION)-*.safetensors) $(RUNS))
+MODEL       ?= $(firstword $(if $(wildcard $(RUNS)/fold[0-9]/weights.safetensors $(RUNS)/all/weights.safetensors),$(RUNS)) $(wildcard weights/$(COMPETITION)-*.safetensors) $(RUNS))
 MSG         ?=
 OUT         ?= submissions/blend.csv.gz
 
@@ -23,6 +23,12 @@ PYTHON      ?= python3
 PY          := .venv/bin/python
 # RECIPE=cpu+baseline is the mean of two recipes; each is trained in its own runs.
 RECIPES     := $(subst +, ,$(RECIPE))
+ifneq ($(words $(RECIPES)),$(words $(sort $(RECIPES))))
+$(error RECIPE=$(RECIPE) names a recipe twice; each can stand in a mean once)
+endif
+ifneq ($(filter all,$(FOLDS)),)
+$(error FOLDS=all cannot be judged: nothing is held out. Train with FOLD=all, and use the weights with make overlay)
+endif
 name         = $(if $(filter $(COMPETITION),$(1)),$(1),$(COMPETITION)-$(1))
 NAME        := $(call name,$(RECIPE))
 RUNS        := runs/$(NAME)
@@ -110,7 +116,7 @@ blend: .venv/ready ## weighted vote of finished submissions: FILES="a.csv.gz b.c
 	@test -n '$(FILES)' || { echo 'error: which files? make blend FILES="a.csv.gz b.csv.gz"' >&2; exit 2; }
 	$(PY) -m scripts.blend $(FILES) $(if $(WEIGHTS),--weights "$(WEIGHTS)") --out $(OUT)
 
-estimate: .venv/ready ## GPU memory and time of RECIPE, counted from its operations without running it
+estimate: .venv/ready ## GPU memory and time of RECIPE, estimated from its operations without running it
 	$(PY) -m scripts.estimate --recipe $(RECIPE) $(CHOICES)
 
 gain: .venv/ready ## what one choice adds, with its interval: FILES="without/oof.csv with/oof.csv"

@@ -48,7 +48,7 @@ def evaluate(
         folds_file: which images are held out.
         folders: of each recipe's runs.
         folds: which ones.
-        results: where `evaluation.json` and `oof.csv` go.
+        results: where `oof.csv` goes.
 
     Returns:
         The evaluation, and a table with one row per image: id, group, fold, dice, accuracy, area, predicted_area.
@@ -92,7 +92,6 @@ def evaluate(
     table["area"] = histograms[:, 1].sum(axis=1) / pixels
     table["predicted_area"] = histograms[:, :, level:].sum(axis=(1, 2)) / pixels
     write_text(results / "oof.csv", table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-    evaluation.save(results)
     return evaluation, table
 
 
@@ -180,6 +179,9 @@ class Gain:
 def gain(first: Path, second: Path) -> Gain:
     """How much better the second of two tables of scores is than the first.
 
+    Where a threshold or weights were fitted, a table's scores are those of the fitted choice on the very images it was
+    fitted on, and a little too good; what the fit is really worth is printed by `evaluate`.
+
     Args:
         first: a CSV with the columns id, group, dice and any others: an `oof.csv`, or what `scripts.score` saves.
         second: another, of the same images in any order.
@@ -200,7 +202,8 @@ def gain(first: Path, second: Path) -> Gain:
 
 def _scores(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"id": str, "group": str}).set_index("id")[["group", "dice"]]
+        kinds = {"id": str, "group": str, "dice": float}
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False).set_index("id")[["group", "dice"]]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (KeyError, ValueError) as error:

@@ -6,6 +6,7 @@ precision of the device) is not here.
 
 import tomllib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,13 +88,15 @@ class Loss(Settings):
     def _something(self) -> "Loss":
         if self.bce + self.dice == 0:
             raise ValueError("give at least one term a weight above 0")
+        if self.boundary and not self.bce:
+            raise ValueError("boundary weighs the edges in the cross-entropy, and bce is 0; give bce a weight above 0")
         return self
 
 
 class Stage(Settings):
     """A part of the training at a smaller size, where a step costs less."""
 
-    until: Share
+    until: float = Field(gt=0, lt=1)
     """Share of all steps at which it ends."""
     size: tuple[int, int]
     """(width, height) in pixels."""
@@ -169,10 +172,11 @@ class Recipe(Settings):
     def _stages_grow(self) -> "Recipe":
         ends = [stage.until for stage in self.train.early]
         if ends != sorted(set(ends)):
-            raise ValueError("train.early: expected stages that end one after another")
-        for stage in self.train.early:
-            if not all(16 <= side <= full for side, full in zip(stage.size, self.input.size, strict=True)):
-                raise ValueError(f"train.early: expected sizes from 16 pixels up to {list(self.input.size)}")
+            raise ValueError("train.early: expected stages that end one after another; put them in order of until")
+        sizes = [(16, 16), *(stage.size for stage in self.train.early), self.input.size]
+        for before, after in pairwise(sizes):
+            if not all(side <= larger for side, larger in zip(before, after, strict=True)):
+                raise ValueError(f"train.early: expected sizes that grow from 16 pixels to {list(self.input.size)}")
         return self
 
     def differences(self, other: "Recipe") -> list[str]:

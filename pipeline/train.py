@@ -94,9 +94,9 @@ def train_fold(
     on_cpu = device.torch.type == "cpu"
     workers = dataset.worker_count(on_cpu)
     # Decoding takes time from the network only where both run on the same cores.
-    training_set = dataset.TrainingSet(
-        train, competition, recipe, keep=on_cpu and dataset.fits_in_memory(len(train), recipe.input.size)
-    )
+    keep = on_cpu and dataset.fits_in_memory(len(train), recipe.input.size)
+    log.info("decoded images are %s", "kept in memory" if keep else "not kept: every epoch reads them again")
+    training_set = dataset.TrainingSet(train, competition, recipe, keep)
     sampler = dataset.EpochSampler(len(train), recipe.train.batch, recipe.train.epochs, recipe.seed, state.step)
     loader = dataset.training_loader(training_set, sampler, workers, device.is_gpu)
     held_out_set = dataset.ValidationSet(held_out, competition, recipe.input.size)

@@ -37,6 +37,7 @@ def main(
     table_path = folds or Path("folds") / f"{competition}.csv"
     result, table = evaluate(chosen, wanted, data, table_path, folders, fold_numbers(fold, chosen.folds), results)
     write_worst(chosen, wanted, data, folders, result, table, results / "worst.jpg")
+    result.save(results)  # last: where it stands, make takes the evaluation for done
     print(f"{min(WORST, len(table))} worst of {result.images} images:")
     print(table.nsmallest(WORST, "dice").to_string(index=False, float_format="{:.5f}".format))
     print("\nDice by fold: " + ", ".join(f"{name} {value:.5f}" for name, value in result.dice_by_fold.items()))

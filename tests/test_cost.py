@@ -76,6 +76,10 @@ def test_kept_bytes_are_those_of_a_real_step(change):
     assert cost.count(chosen).kept == pytest.approx(real, rel=0.02)
 
 
+def test_an_encoder_that_computes_while_it_is_built(change):
+    assert cost.count(change(network={"name": "Unet", "encoder": "mit_b0"}, input__size=(64, 64))).flops > 0
+
+
 def test_early_stages_cost_less(change):
     early = ({"until": 0.5, "size": (32, 24)},)
     assert cost.relative(change()) == 1

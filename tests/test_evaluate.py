@@ -26,6 +26,7 @@ class TestEvaluate:
         assert len(scores) == 12
         assert result.dice == pytest.approx(scores.dice.mean(), abs=1e-9)
         assert result.interval[0] <= result.dice <= result.interval[1]
+        result.save(trained)
         assert result == evaluation.read(trained)
         # By hand, for one image of each fold.
         samples = {sample.id: sample for sample in training_samples(competition, data)}
@@ -66,6 +67,7 @@ class TestEvaluate:
     def test_two_recipes(self, competition, recipe, small, data, table, trained, trained_small, tmp_path):
         recipes, folders = [recipe, small], [trained, trained_small]
         result, scores = evaluate.evaluate(competition, recipes, data, table, folders, [0, 1], tmp_path / "both")
+        result.save(tmp_path / "both")
         assert result == evaluation.read(tmp_path / "both")
         assert (result.recipe, result.flips) == ("tiny+small", [["none", "horizontal"], ["none"]])
         assert result.default_threshold == 0.5, "the first recipe's"

@@ -50,7 +50,7 @@ def test_our_recipes(path, tmp_path):
         (
             "batch = 2",
             "batch = 2\nearly = [{until = 0.5, size = [96, 128]}]",
-            "early: expected sizes from 16",
+            "early: expected sizes that grow from 16",
         ),
         (
             "batch = 2",

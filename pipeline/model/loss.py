@@ -10,7 +10,7 @@ EDGE = 7
 
 
 class SegmentationLoss(nn.Module):
-    """bce × binary cross-entropy, with edges `boundary` times heavier + dice × (1 − soft Dice of the whole batch)."""
+    """bce × binary cross-entropy, edges 1 + `boundary` times as heavy + dice × (1 − soft Dice of the whole batch)."""
 
     def __init__(self, weights: Loss) -> None:
         super().__init__()

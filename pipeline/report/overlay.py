@@ -57,7 +57,8 @@ def write_overlays(source: Path, pictures: Sequence[Path], out: Path, threshold:
 
 
 def find_weights(source: Path) -> list[Path]:
-    """The weights files that a path stands for: itself, the one of a run, or those of all folds below it.
+    """The weights files that a path stands for: itself, the one of a run, those of all folds below it, or, where there
+    are none, the one that was trained on all images.
 
     Raises:
         UserError: there are none.
@@ -66,7 +67,7 @@ def find_weights(source: Path) -> list[Path]:
         return [source]
     found = sorted(source.glob("weights.safetensors")) or sorted(source.glob("fold[0-9]*/weights.safetensors"))
     # Folders that were set aside, such as fold0~1, belong to another recipe.
-    found = [path for path in found if "~" not in path.parent.name]
+    found = [path for path in found if "~" not in path.parent.name] or sorted(source.glob("all/weights.safetensors"))
     if not found:
         raise UserError(
             f"{source}: holds no weights.safetensors; train with `make train`, or name another checkpoint or run"

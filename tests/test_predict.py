@@ -290,6 +290,8 @@ class TestOverlay:
         assert overlay.find_weights(one.folder) == overlay.find_weights(one.weights) == [one.weights]
         (trained / "fold0").rename(trained / "fold0~1")
         assert len(overlay.find_weights(trained)) == 1
+        (trained / "fold1").rename(trained / "all")
+        assert overlay.find_weights(trained) == [runs.of_fold(trained, None).weights], "where there are no folds"
         with pytest.raises(UserError, match=r"holds no weights\.safetensors"):
             overlay.find_weights(tmp_path / "nothing")
 

@@ -311,6 +311,39 @@ def test_make_trains_on_all_images_once(make, tmp_path):
     assert make("train", "FOLD=0") == ["train"], "a fold is another training"
 
 
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ("FOLDS=all", "FOLDS=all cannot be judged: nothing is held out"),
+        ("RECIPE=cpu+cpu", "names a recipe twice"),
+    ],
+)
+def test_make_refuses_before_it_trains(make, tmp_path, choice, sentence):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make("predict", choice)
+    assert sentence in caught.value.stderr.decode()
+    assert (tmp_path / "calls").read_text() == ""
+
+
+def test_make_overlays_with_what_there_is(make, tmp_path):
+    """One's own folds, else one's own training on all images, else the network that came along."""
+
+    def chosen() -> str:
+        make("overlay", "IMG=photo.jpg")
+        return (tmp_path / "calls").read_text().split("--weights ")[1].strip()
+
+    assert chosen() == "runs/carvana-baseline"
+    boxed = tmp_path / "weights" / "carvana-cpu.safetensors"
+    for path in (boxed, tmp_path / "runs/carvana-baseline/fold0~1/weights.safetensors"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert chosen() == "weights/carvana-cpu.safetensors", "a run that was set aside is of another recipe"
+    own = tmp_path / "runs/carvana-baseline/all/weights.safetensors"
+    own.parent.mkdir()
+    own.touch()
+    assert chosen() == "runs/carvana-baseline"
+
+
 def test_make_trains_each_recipe_of_several_by_itself(make, finish, tmp_path):
     both = "RECIPE=cpu+baseline"
     assert make("predict", both) == ["folds", *["train"] * 10, "evaluate", "predict"]

@@ -1,7 +1,8 @@
 """Out of fold: every training image is predicted by the network that has not seen it, and what follows from that.
 
 The mean is what to expect on the leaderboard; its interval comes from drawing cars, not images, again and again, since
-the 16 views of one car succeed or fail together.
+the 16 views of one car succeed or fail together. A test set of few cars scatters more than the mean of many: the
+expected interval knows how many cars the test set has. It speaks of one network; the mean of folds does better.
 
 Several recipes are judged as the weighted mean of their probabilities, and the weights are fitted here: their networks
 of one fold have all not seen the same images. The folds of one recipe keep equal weights: every image is unseen by one
@@ -18,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline import fit, runs
-from pipeline.competition import Competition, training_samples
+from pipeline.competition import Competition, test_samples, training_samples
 from pipeline.data.folds import fingerprint, hold_out
 from pipeline.data.folds import read as read_folds
 from pipeline.errors import UserError
@@ -83,7 +84,7 @@ def evaluate(
         )
     table = pd.concat(tables, ignore_index=True)
     by_weights = np.stack(counts)
-    evaluation = judge(competition, recipes, table, by_weights)
+    evaluation = judge(competition, recipes, table, by_weights, _test_groups(competition, data))
     histograms = by_weights[:, fit.weightings(len(recipes)).index(tuple(evaluation.weights))]
     level = round(evaluation.threshold * metrics.LEVELS)
     pixels = histograms.sum(axis=(1, 2))
@@ -95,6 +96,14 @@ def evaluate(
     return evaluation, table
 
 
+def _test_groups(competition: Competition, data: Path) -> int:
+    """How many groups the test set has; 0 if it is not here."""
+    try:
+        return len({sample.group for sample in test_samples(competition, data)})
+    except UserError:
+        return 0
+
+
 def count(item: Predicted) -> np.ndarray:
     """The histograms of an image with its truth, for each of the weights to try: (weightings, 2, LEVELS) int32."""
     truth = torch.from_numpy(item.truth).to(item.by_member[0].device)
@@ -103,7 +112,11 @@ def count(item: Predicted) -> np.ndarray:
 
 
 def judge(
-    competition: Competition, recipes: Sequence[Recipe], table: pd.DataFrame, by_weights: np.ndarray
+    competition: Competition,
+    recipes: Sequence[Recipe],
+    table: pd.DataFrame,
+    by_weights: np.ndarray,
+    test_groups: int,
 ) -> Evaluation:
     """Scores, interval, weights and threshold from the histograms of all held-out images.
 
@@ -112,6 +125,7 @@ def judge(
         recipes: the members of the ensemble.
         table: as in `evaluate`, with one row per image.
         by_weights: (images, weightings, 2, LEVELS), from `count`.
+        test_groups: how many groups the test set has; taken for as many as there are here if 0.
     """
     groups = table.group.to_numpy()
     default = default_level(recipes)
@@ -142,6 +156,8 @@ def judge(
         groups=len(set(groups)),
         dice=float(scores.mean()),
         interval=list(fit.bootstrap(scores, groups)),
+        test_groups=test_groups or len(set(groups)),
+        expected=list(fit.expected(scores, groups, test_groups or len(set(groups)))),
         accuracy=float(metrics.accuracy_by_threshold(histograms)[:, level].mean()),
         dice_by_fold={str(fold): float(scores[table.fold == fold].mean()) for fold in sorted(table.fold.unique())},
         threshold=level / metrics.LEVELS,

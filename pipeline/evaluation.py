@@ -32,6 +32,9 @@ class Evaluation:
     """Mean over images with `weights` at `threshold`, at native size."""
     interval: list[float]
     """95 % interval of the mean, from a bootstrap over groups."""
+    test_groups: int
+    expected: list[float]
+    """95 % interval of the mean over so many new groups: what one network of these would score on the test set."""
     accuracy: float
     dice_by_fold: dict[str, float]
     threshold: float

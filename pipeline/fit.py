@@ -68,6 +68,20 @@ def bootstrap(values: np.ndarray, groups: np.ndarray, draws: int = DRAWS) -> tup
     return float(low), float(high)
 
 
+def expected(values: np.ndarray, groups: np.ndarray, count: int, draws: int = DRAWS) -> tuple[float, float]:
+    """95 % interval of the mean over `count` new groups, where these are `values` (n,) of `groups` (n,).
+
+    Wider than `bootstrap` says: the groups at hand are a draw, and the new ones are another.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    means = np.bincount(codes, values) / np.bincount(codes)
+    rng = np.random.default_rng(0)
+    here = rng.choice(means, (draws, len(means))).mean(axis=1)
+    there = np.array([rng.choice(means, count).mean() for _ in range(draws)])
+    low, high = np.quantile(values.mean() + there - here, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def weightings(count: int) -> list[tuple[float, ...]]:
     """The weights to try for a mean of `count`: equal ones first, then all multiples of 1 / STEPS that add up to 1.
 

@@ -45,9 +45,10 @@ def main(
         print(sentence)
     low, high = result.interval
     print(f"pixel accuracy: {result.accuracy:.5f}")
+    print(f"out-of-fold Dice: {result.dice:.5f}, {low:.5f} to {high:.5f} (95 %, from {result.groups} groups)")
+    low, high = result.expected
     print(
-        f"out-of-fold Dice: {result.dice:.5f}; "
-        f"expect {low:.5f} to {high:.5f} on the leaderboard (95 %, from {result.groups} groups)"
+        f"expect {low:.5f} to {high:.5f} on a test set of {result.test_groups} groups (95 %); more from several folds"
     )
     print(results / "worst.jpg")
     print(results / "oof.csv")

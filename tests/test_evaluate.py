@@ -110,7 +110,7 @@ class TestEvaluate:
         hit = (dice * 10_000).round().astype(np.int32)
         histograms[..., 1, -1] = hit
         histograms[..., 1, 0] = histograms[..., 0, -1] = 10_000 - hit
-        return evaluate.judge(competition, [recipe, small], table, histograms)
+        return evaluate.judge(competition, [recipe, small], table, histograms, 0)
 
     @pytest.mark.parametrize("good", [0, 1])
     def test_weights_leave_out_noise(self, recipe, small, competition, good):
@@ -191,6 +191,20 @@ class TestFit:
         assert picked.mean() > 0.3
         assert found.gain < 0.1
         assert found.used == 0
+
+    def test_expected_interval_holds_for_new_groups(self):
+        """Of many made-up competitions, 95 % of the test sets fall inside; the mean's own interval holds far fewer."""
+        rng = np.random.default_rng(1)
+        inside = alone = 0
+        for _ in range(300):
+            cars = rng.normal(0.99, 0.002, 56)
+            values, groups, test = cars[:40].repeat(4), np.arange(40).repeat(4), cars[40:].mean()
+            low, high = fit.expected(values, groups, 16, draws=400)
+            inside += low <= test <= high
+            low, high = fit.bootstrap(values, groups, draws=400)
+            alone += low <= test <= high
+        assert 0.89 < inside / 300 < 0.985
+        assert alone / 300 < 0.8
 
     def test_bootstrap_draws_groups(self):
         """Sixteen equal views of a car are one observation, not sixteen."""

@@ -72,7 +72,7 @@ def test_all_stages(workplace, call, untouched_runs):
     code, out, _ = call("evaluate", *RECIPE)
     assert code == 0
     assert "12 worst of 12 images" in out
-    assert "on the leaderboard (95 %" in out
+    assert "on a test set of 1 groups (95 %)" in out
     assert Image.open("runs/tiny/worst.jpg").size == (3 * 480, 8 * 317)
     assert call("predict", *RECIPE)[:2] == (0, "submissions/tiny.csv.gz\n")
     assert call("check_submission", "submissions/tiny.csv.gz", *TINY)[0] == 0

@@ -50,10 +50,10 @@ def one_fold(text: str) -> int | None:
     """The number of a fold, or None for "all": nothing held out.
 
     Raises:
-        UserError: something else stands there.
+        BadParameter: something else stands there.
     """
     if text != "all" and not text.isdecimal():
-        raise UserError(f"--fold '{text}': expected the number of a fold, or all")
+        raise typer.BadParameter(f"'{text}' is not the number of a fold, nor all", param_hint="--fold")
     return None if text == "all" else int(text)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.data.rows import read, write
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from scripts.common import DataFolder, run
 from tests.standin.server import Standin
 from tests.standin.world import World
@@ -49,12 +49,12 @@ def main(data: DataFolder, rows: Annotated[int, typer.Option(help="Fewer rows, f
     with tempfile.TemporaryDirectory(prefix="full-submission-") as scratch:
         folder = Path(scratch)
         figures: dict[str, object] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
-        ids = [row.id for row in read(data / "sample_submission_full.csv")][: rows or None]
-        write(folder / "sample_submission.csv", ("img", "rle_mask"), ((id, "1 1") for id in ids))
-        masks = [row.rle for row in read(data / "train_masks.csv")]
+        ids = [row.id for row in read_mask_csv(data / "sample_submission_full.csv")][: rows or None]
+        write_mask_csv(folder / "sample_submission.csv", ("img", "rle_mask"), ((id, "1 1") for id in ids))
+        masks = [row.rle for row in read_mask_csv(data / "train_masks.csv")]
         started = time.perf_counter()
         file = folder / "full.csv.gz"
-        write(file, ("img", "rle_mask"), ((id, masks[number % len(masks)]) for number, id in enumerate(ids)))
+        write_mask_csv(file, ("img", "rle_mask"), ((id, masks[number % len(masks)]) for number, id in enumerate(ids)))
         figures |= {"rows": len(ids), "megabytes": round(file.stat().st_size / 1e6)}
         figures["write_s"] = round(time.perf_counter() - started, 1)
 

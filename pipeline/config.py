@@ -1,8 +1,7 @@
-"""Settings files: TOML in, a frozen and validated model out, and errors that name file, key and fix."""
+"""Validation of configuration files: a parsed TOML file in, a frozen model out, errors that name file, key and fix."""
 
 import difflib
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,81 +10,56 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import UserError
 
 
-class Settings(BaseModel):
-    """Base of every table in a settings file: frozen, and closed to unknown keys."""
+class Config(BaseModel):
+    """Base class of every table in a configuration file: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-Model = TypeVar("Model", bound=Settings)
+Model = TypeVar("Model", bound=Config)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse one TOML file into nested dictionaries.
+def validate_config(
+    model: type[Model], values: dict[str, Any], path: Path, renamed: Mapping[str, str] | None = None
+) -> Model:
+    """Build `model` from parsed values.
+
+    Args:
+        model: the class to build.
+        values: nested dictionaries, as parsed from TOML.
+        path: the file they come from, for the message.
+        renamed: old dotted key -> new dotted key, for messages about files of earlier versions.
 
     Raises:
-        UserError: the file is missing (the message lists its neighbours) or is not TOML.
+        UserError: a key is unknown, missing or has a value of the wrong kind; the first one is reported.
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        names = sorted(file.stem for file in path.parent.glob("*.toml"))
-        raise UserError(f"{path}: no such file; {path.parent}/ has: {', '.join(names) or 'nothing'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid TOML: {error}") from None
-
-
-def validate(model: type[Model], values: dict[str, Any], path: Path) -> Model:
-    """Build `model` from parsed values; the first fault becomes a UserError that names `path` and the key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {_sentence(error, model)}") from None
+        raise _user_error(error, model, path, renamed or {}) from None
 
 
-def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `table.key=value` assignments on top of parsed TOML; the values are written as in TOML.
-
-    A bare word is taken as a string, so that `network.norm=group` needs no quotes inside a shell's quotes.
-    """
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    for assignment in assignments:
-        dotted, equals, text = assignment.partition("=")
-        if not equals or not dotted.strip():
-            raise UserError(f"--set {assignment}: expected table.key=value, such as train.epochs=3")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *tables, key = dotted.strip().split(".")
-        target = result
-        for table in tables:
-            target = target.setdefault(table, {})
-            if not isinstance(target, dict):
-                raise UserError(f"--set {assignment}: {table} is a value, not a table")
-        target[key] = value
-    return result
-
-
-def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a validation error, in words: which key, what is wrong, what was there."""
-    fault = error.errors(include_url=False)[0]
+def _user_error(error: ValidationError, model: type[BaseModel], path: Path, renamed: Mapping[str, str]) -> UserError:
+    faults = error.errors(include_url=False)
+    # Unknown keys first: a renamed key is also reported as missing under its new name.
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     # Tagged unions put their tag into the location; a user knows only the keys of the file.
-    path = [str(part) for part in fault["loc"] if not str(part).startswith("tag:")]
-    key = ".".join(path) or "the file"
+    keys = [str(part) for part in fault["loc"] if not str(part).startswith("tag:")]
+    key = ".".join(keys) or "the file"
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _known_keys(model), n=1)
-        return f"{key} is not a known key" + (
-            f"; did you mean {near[0]}?" if near else "; remove it or correct its name"
-        )
+        if key in renamed:
+            return UserError(path, f"{key} is now called {renamed[key]}", "rename it")
+        similar = difflib.get_close_matches(keys[-1], known_keys(model), n=1)
+        fix = f"did you mean {similar[0]}?" if similar else "remove it or correct its name"
+        return UserError(path, f"{key} is not a known key", fix)
     if fault["type"] == "missing":
-        return f"{key} is missing; add it"
+        return UserError(path, f"{key} is missing", "add it")
     reason = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {reason[0].lower()}{reason[1:]}, but it is {fault['input']!r}"
+    return UserError(path, f"{key} is {fault['input']!r}", f"{reason[0].lower()}{reason[1:]}")
 
 
-def _known_keys(model: type[BaseModel]) -> list[str]:
-    """Every key of a model and of the tables below it, for suggestions."""
+def known_keys(model: type[BaseModel]) -> list[str]:
+    """List every key of a model and of the tables below it, without their tables' names."""
     keys: list[str] = []
     pending: list[Any] = [model]
     while pending:

@@ -1,8 +1,27 @@
-"""The one exception that a user is meant to read."""
+"""The exception for mistakes that a user can correct."""
+
+from pathlib import Path
 
 
 class UserError(Exception):
-    """What the user can mend; its text is one sentence with the file, what is wrong and what to do.
+    """An error in the user's files, settings or environment.
 
-    Scripts print it without a traceback and exit with code 1. Anything else that is raised is a bug of ours.
+    Scripts print it as one sentence, ``where: what; fix``, without a traceback, and exit with code 1.
+    Every other exception is a bug in the pipeline.
+
+    Args:
+        where: the file, setting or option that is at fault; empty if there is none.
+        what: what is wrong with it.
+        fix: what the user should do; empty if the sentence needs none.
     """
+
+    def __init__(self, where: str | Path, what: str, fix: str = "") -> None:
+        # The arguments are passed on so that the exception survives pickling between processes.
+        super().__init__(where, what, fix)
+        self.where = str(where)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        sentence = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{sentence}; {self.fix}" if self.fix else sentence

@@ -1,9 +1,10 @@
-"""What this process may use of the machine it runs on; in a container that can be less than the machine has."""
+"""What this process may use: processor cores and memory, inside containers too; and the commit it runs from."""
 
 import os
+import subprocess
 from pathlib import Path
 
-# Where a container's limit and use stand, in control groups of version 2 and 1.
+# Limit and usage of a container's memory, in control groups of version 2 and 1.
 _LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (
@@ -14,20 +15,29 @@ _LIMITS = (
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:
-    """Bytes of memory that are free for this process; 0 where the system does not tell."""
+    """Return the bytes of memory that are free for this process; 0 if the system does not say."""
     try:
         rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(rows["MemAvailable"].split()[0]) * 1024
         for limit, used in _LIMITS:
             if limit.exists() and (text := limit.read_text().strip()) != "max":
-                # Files that were read lately count as used, but make room when it is needed.
+                # The page cache counts as used, but the kernel frees it on demand.
                 rows = dict(line.split() for line in used.with_name("memory.stat").read_text().splitlines())
                 free = min(free, int(text) - int(used.read_text()) + int(rows["inactive_file"]))
         return max(free, 0)
     except (OSError, KeyError, ValueError):
         return 0
+
+
+def git_commit() -> str:
+    """Return the checked-out commit, with a "+" if files have changed since; empty outside a repository."""
+    command = ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,7 +1,7 @@
-"""What we chose: input size, network, losses, optimiser, augmentation, test-time augmentation.
+"""What we choose: input size, network, loss, optimizer, augmentation, test-time augmentation.
 
-Read from `recipes/*.toml`. Whatever can be derived (batch of the prediction, number of workers, steps of the schedule,
-precision of the device) is not here.
+Read from `recipes/*.toml`. What can be derived is not a key: prediction batch size, worker count, schedule lengths,
+precision of the device.
 """
 
 import tomllib
@@ -13,244 +13,241 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.config import Settings, override, read_toml, validate
+from pipeline.config import Config, validate_config
 from pipeline.errors import UserError
 from pipeline.files import write_text
-
-FOLDER = Path("recipes")
-
-MOST = 4
-"""Recipes in one ensemble: each more doubles the weights to try, and adds less than the one before."""
+from pipeline.paths import RECIPES
+from pipeline.toml import apply_overrides, read_toml
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+RENAMED_KEYS = {
+    "network.widest": "network.max_width",
+    "train.batch": "train.batch_size",
+    "train.clip": "train.max_grad_norm",
+    "train.ema": "train.ema_decay",
+    "train.early": "train.resize_schedule",
+}
+"""Keys of earlier versions -> their names today."""
 
 
-class UNetSettings(Settings):
-    """Our own UNet; see `pipeline/model/unet.py`."""
+class UNetConfig(Config):
+    """The ``[network]`` table for our own UNet, `pipeline/models/unet.py`."""
 
     name: Literal["unet"]
     width: int = Field(ge=1, le=512)
-    """Filters at the finest scale; each level below has twice as many."""
+    """Filters at the finest scale; they double at each level below."""
     depth: int = Field(ge=1, le=8)
-    """How often the picture is halved."""
-    widest: int = Field(default=1024, ge=1)
-    """No level has more filters than this."""
+    """Number of downsamplings by 2."""
+    max_width: int = Field(default=1024, ge=1)
+    """Largest number of filters of a level."""
     up: Literal["transpose", "bilinear"] = "bilinear"
     norm: Literal["batch", "group", "none"] = "batch"
     stem: Literal[1, 2, 4] = 1
-    """Space-to-depth: the network sees blocks of stem × stem pixels as channels, at a fraction of the cost."""
+    """Space-to-depth: blocks of stem × stem pixels become channels, at a fraction of the cost."""
 
 
-class ZooSettings(Settings):
-    """Any architecture of segmentation-models-pytorch, by its class name."""
+class SMPConfig(Config):
+    """The ``[network]`` table for an architecture of segmentation-models-pytorch, by its class name."""
 
     name: str
     encoder: str = "resnet34"
     encoder_weights: Path | None = None
-    """A local .safetensors file; None starts from random weights. Nothing is ever downloaded."""
+    """A local .safetensors file. Without one the encoder starts from random weights; nothing is downloaded."""
     options: dict[str, Any] = Field(default={})
     """Further arguments of the architecture."""
 
 
-def _kind(value: Any) -> str:
+def _network_tag(value: Any) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "tag:unet" if name == "unet" else "tag:zoo"
+    return "tag:unet" if name == "unet" else "tag:smp"
 
 
-Network = Annotated[
-    Annotated[UNetSettings, Tag("tag:unet")] | Annotated[ZooSettings, Tag("tag:zoo")], Discriminator(_kind)
+NetworkConfig = Annotated[
+    Annotated[UNetConfig, Tag("tag:unet")] | Annotated[SMPConfig, Tag("tag:smp")], Discriminator(_network_tag)
 ]
 
 
-class Input(Settings):
-    """What the network sees."""
+class InputConfig(Config):
+    """The ``[input]`` table."""
 
     size: tuple[int, int]
     """(width, height) in pixels to which every image is resized."""
 
     @model_validator(mode="after")
-    def _sane(self) -> "Input":
+    def _check_size(self) -> "InputConfig":
         if min(self.size) < 16 or max(self.size) > 8192:
             raise ValueError("expected a width and a height from 16 to 8192 pixels")
         return self
 
 
-class Loss(Settings):
+class LossConfig(Config):
     """Weights of the terms of the loss; 0 leaves a term out."""
 
     bce: float = Field(default=1.0, ge=0)
     boundary: float = Field(default=0.0, ge=0)
-    """How much heavier a pixel on the edge of the mask counts in the cross-entropy."""
+    """Additional weight of a pixel on the mask's boundary in the cross-entropy."""
     dice: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
-    def _something(self) -> "Loss":
+    def _check_terms(self) -> "LossConfig":
         if self.bce + self.dice == 0:
-            raise ValueError("give at least one term a weight above 0")
+            raise ValueError("expected at least one term with a weight above 0")
         if self.boundary and not self.bce:
-            raise ValueError("boundary weighs the edges in the cross-entropy, and bce is 0; give bce a weight above 0")
+            raise ValueError("expected bce above 0, because boundary weights the cross-entropy")
         return self
 
 
-class Stage(Settings):
-    """A part of the training at a smaller size, where a step costs less."""
+class ResizeStage(Config):
+    """A first part of the training at a smaller input size."""
 
     until: float = Field(gt=0, lt=1)
-    """Share of all steps at which it ends."""
+    """Fraction of all steps at which the stage ends."""
     size: tuple[int, int]
     """(width, height) in pixels."""
 
 
-class Train(Settings):
-    """The training of one fold."""
+class TrainConfig(Config):
+    """The ``[train]`` table."""
 
     epochs: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
     optimizer: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = Field(gt=0)
+    """Peak of the schedule."""
     weight_decay: float = Field(default=0.01, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    """From the peak to zero along a half cosine, or not at all."""
-    warmup: Share = 0.05
-    """Share of all steps in which the learning rate rises to its peak."""
-    clip: float = Field(default=1.0, ge=0)
-    """Largest norm of the gradient; 0 does not limit it."""
-    ema: float = Field(default=0.998, ge=0, lt=1)
-    """Decay of the averaged weights, which are the ones kept; 0 keeps the last ones."""
-    loss: Loss = Loss()
-    early: tuple[Stage, ...] = ()
-    """Stages one after another, before the rest of the training at the input's size."""
+    """After the warm-up: a half cosine to zero, or constant."""
+    warmup: Fraction = 0.05
+    """Fraction of all steps in which the learning rate rises linearly."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are clipped to this norm; 0 does not clip."""
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the weights' exponential moving average, which is validated and saved; 0 saves the last weights."""
+    loss: LossConfig = LossConfig()
+    resize_schedule: tuple[ResizeStage, ...] = ()
+    """Stages at growing sizes before the rest of the training at input.size."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
     validate_every: int = Field(default=1, ge=1)
-    """Epochs between two validations at native size; the last epoch always has one."""
+    """Epochs between validations; the last epoch is always validated."""
 
     @property
-    def precision_to_predict(self) -> Literal["auto", "float32"]:
-        """What to predict in: half precisions are exchangeable then, and float32 was chosen for a reason."""
+    def prediction_precision(self) -> Literal["auto", "float32"]:
+        """Precision for prediction: float32 if the recipe asks for it, else what suits the device."""
         return "float32" if self.precision == "float32" else "auto"
 
 
-class Augment(Settings):
-    """Random changes of a training image; 0 leaves one out."""
+class AugmentConfig(Config):
+    """The ``[augment]`` table: random changes of training images; 0 leaves one out."""
 
-    horizontal_flip: Share = 0.5
-    vertical_flip: Share = 0.0
+    horizontal_flip: Fraction = 0.5
+    """Probability."""
+    vertical_flip: Fraction = 0.0
+    """Probability."""
     rotate: float = Field(default=0.0, ge=0, le=180)
     """Largest angle in degrees."""
-    shift: Share = 0.0
-    """Largest shift as a share of the side."""
+    shift: Fraction = 0.0
+    """Largest shift as a fraction of the side."""
     scale: float = Field(default=0.0, ge=0, lt=1)
-    """Largest change of size: 0.1 gives 0.9 to 1.1."""
-    brightness: Share = 0.0
-    contrast: Share = 0.0
+    """Largest change of scale: 0.1 gives 0.9 to 1.1."""
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
     hue: float = Field(default=0.0, ge=0, le=0.5)
-    saturation: Share = 0.0
+    saturation: Fraction = 0.0
 
 
-class Predict(Settings):
-    """How a probability is made from a trained network."""
+class PredictConfig(Config):
+    """The ``[predict]`` table."""
 
     flips: tuple[Flip, ...] = Field(default=("none",), min_length=1)
+    """Test-time augmentation: the mean over these views."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
-class Recipe(Settings):
-    """One recipe; see `recipes/baseline.toml` for a commented example."""
+class Recipe(Config):
+    """One recipe. `recipes/baseline.toml` is a commented example."""
 
     name: str
     description: str = ""
     seed: int = Field(default=0, ge=0)
-    input: Input
-    network: Network
-    train: Train
-    augment: Augment = Augment()
-    predict: Predict = Predict()
+    input: InputConfig
+    network: NetworkConfig
+    train: TrainConfig
+    augment: AugmentConfig = AugmentConfig()
+    predict: PredictConfig = PredictConfig()
 
     @model_validator(mode="after")
-    def _stages_grow(self) -> "Recipe":
-        ends = [stage.until for stage in self.train.early]
+    def _check_resize_schedule(self) -> "Recipe":
+        ends = [stage.until for stage in self.train.resize_schedule]
         if ends != sorted(set(ends)):
-            raise ValueError("train.early: expected stages that end one after another; put them in order of until")
-        sizes = [(16, 16), *(stage.size for stage in self.train.early), self.input.size]
+            raise ValueError("expected train.resize_schedule in rising order of until")
+        sizes = [(16, 16), *(stage.size for stage in self.train.resize_schedule), self.input.size]
         for before, after in pairwise(sizes):
             if not all(side <= larger for side, larger in zip(before, after, strict=True)):
-                raise ValueError(f"train.early: expected sizes that grow from 16 pixels to {list(self.input.size)}")
+                raise ValueError(f"expected train.resize_schedule to grow from 16 pixels to {list(self.input.size)}")
         return self
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """What the two train differently, as `train.epochs: 3 / 5`.
+    def training_differences(self, other: "Recipe") -> list[str]:
+        """List the keys in which two recipes train differently, as ``train.epochs: 3 / 5``.
 
-        Name, text and `predict` do not count, nor what changes how fast the same training goes, or how often it is
-        looked at: weights from one machine must be usable on another.
+        Name, description and ``predict`` are ignored, and so are keys that change the speed of the same training or
+        how often it is validated, so that weights from one machine can be used on another.
         """
         ignored = {"name": True, "description": True, "predict": True}
         ignored_in_train = {"precision", "compile", "validate_every"}
         mine, theirs = (
-            _flat(recipe.model_dump(mode="json", exclude=ignored | {"train": ignored_in_train}))
+            _flatten(recipe.model_dump(mode="json", exclude=ignored | {"train": ignored_in_train}))
             for recipe in (self, other)
         )
         keys = sorted(mine.keys() | theirs.keys())
         return [f"{key}: {mine.get(key)} / {theirs.get(key)}" for key in keys if mine.get(key) != theirs.get(key)]
 
 
-def names(joined: str) -> list[str]:
-    """The recipes of an ensemble, from its name: `cpu+baseline` is the mean of two.
-
-    Raises:
-        UserError: a name is empty or stands there twice, or there are more than MOST.
-    """
-    found = joined.split("+")
-    if not all(found) or len(set(found)) < len(found):
-        raise UserError(f"recipe '{joined}': expected different names joined by +, such as cpu+baseline")
-    if len(found) > MOST:
-        raise UserError(f"recipe '{joined}': joins {len(found)} recipes; leave out all but {MOST}")
-    return found
-
-
-def joined(recipes: Sequence[Recipe]) -> str:
-    """The name of an ensemble of recipes, or of a single one."""
+def ensemble_name(recipes: Sequence[Recipe]) -> str:
+    """Join the names of recipes with ``+``."""
     return "+".join(recipe.name for recipe in recipes)
 
 
-def load(name: str, changes: Sequence[str] = (), folder: Path = FOLDER) -> Recipe:
-    """Read `recipes/<name>.toml` and apply `table.key=value` changes.
+def load_recipe(name: str, overrides: Sequence[str] = (), folder: Path = RECIPES) -> Recipe:
+    """Read ``recipes/<name>.toml`` and apply ``table.key=value`` overrides.
 
     Raises:
-        UserError: no such file, not TOML, a key that is unknown, missing or of the wrong kind, or the name of several.
+        UserError: `name` joins several recipes, the file is missing or not TOML, or a key is unknown, missing or of
+            the wrong kind.
     """
     if "+" in name:
-        raise UserError(f"recipe '{name}': is several, and one is needed here; name one of them")
-    return read(folder / f"{name}.toml", changes, name=name)
+        raise UserError(f"recipe '{name}'", "is an ensemble, and this needs a single recipe", "name one of them")
+    return read_recipe(folder / f"{name}.toml", overrides, name=name)
 
 
-def read(path: Path, changes: Sequence[str] = (), name: str | None = None) -> Recipe:
-    """Read a recipe from any file, such as the resolved one in the folder of a run."""
-    values = override(read_toml(path), changes)
-    return validate(Recipe, {"name": name or path.stem, **values}, path)
+def read_recipe(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Recipe:
+    """Read a recipe from any TOML file, such as the resolved recipe of a run."""
+    values = {"name": name or path.stem, **apply_overrides(read_toml(path), overrides)}
+    return validate_config(Recipe, values, path, RENAMED_KEYS)
 
 
-def parse(text: str, path: Path) -> Recipe:
-    """A recipe from the text that `dump` wrote; `path` is where the text was found, for the message."""
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Parse a recipe from the text that `recipe_to_toml` returns; `path` is where it was found, for messages."""
     try:
-        return validate(Recipe, tomllib.loads(text), path)
+        return validate_config(Recipe, tomllib.loads(text), path, RENAMED_KEYS)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: its recipe is not valid TOML: {error}") from None
+        raise UserError(path, f"its recipe is not valid TOML ({error})", "train it again") from None
 
 
-def dump(recipe: Recipe) -> str:
-    """The resolved recipe as TOML, every default spelled out."""
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Return the resolved recipe as TOML, every default included."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def save(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe as a file that `read` takes."""
-    write_text(path, dump(recipe))
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the resolved recipe as a file for `read_recipe`."""
+    write_text(path, recipe_to_toml(recipe))
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

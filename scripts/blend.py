@@ -17,13 +17,13 @@ def main(
 ) -> None:
     """A pixel is in the blend if more than half of the weight has it."""
     from pipeline.errors import UserError
-    from pipeline.submission.blend import blend
+    from pipeline.submission.blend import blend_submissions
 
     try:
         numbers = [float(word) for word in weights.replace(",", " ").split()]
     except ValueError:
-        raise UserError(f"--weights '{weights}': expected numbers separated by spaces") from None
-    print(f"{out}: {blend(files, out, numbers or None):,} rows")
+        raise UserError(f"--weights '{weights}'", "expected numbers separated by spaces") from None
+    print(f"{out}: {blend_submissions(files, out, numbers or None):,} rows")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from scripts.common import CompetitionName, DataFolder, run
 
 def main(competition: CompetitionName, data: DataFolder) -> None:
     """Print all findings as a table; exit code 1 if one is an error."""
-    from pipeline import competition as competitions
-    from pipeline.data.check import check
+    from pipeline.competition import load_competition
+    from pipeline.data.check import check_data
 
-    findings = check(competitions.load(competition), data)
+    findings = check_data(load_competition(competition), data)
     width = max((len(finding.file) for finding in findings), default=0)
     for finding in findings:
         print(f"{finding.level:7}  {finding.file:{width}}  {finding.what}; {finding.fix}")

@@ -17,12 +17,12 @@ def main(
     ] = None,
 ) -> None:
     """Print every problem with its line; exit code 1 if there is one."""
-    from pipeline import competition as competitions
-    from pipeline.submission import table
+    from pipeline.competition import load_competition
+    from pipeline.submission.check import check_submission, expected_shapes
 
-    chosen = competitions.load(competition)
-    wanted = table.expected(chosen, data, sample)
-    report = table.check(file, chosen, list(wanted), wanted)
+    chosen = load_competition(competition)
+    wanted = expected_shapes(chosen, data, sample)
+    report = check_submission(file, chosen, list(wanted), wanted)
     for warning in report.warnings:
         print(f"warning  {warning}")
     for problem in report.problems:

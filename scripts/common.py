@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import UserError
-from pipeline.files import explain
+from pipeline.files import explain_os_error
 
 # Torch's threads would spin while they wait for each other, and keep the cores from the loader's workers and from
 # whatever else runs: on two busy cores a training then takes several times as long. Must be set before torch comes.
@@ -42,7 +42,7 @@ def fold_numbers(text: str, count: int) -> list[int]:
     except ValueError:
         numbers = [-1]
     if not all(0 <= number < count for number in numbers) or len(set(numbers)) < len(numbers):
-        raise UserError(f"--fold '{text}': expected different numbers from 0 to {count - 1}, separated by spaces")
+        raise UserError(f"--fold '{text}'", f"expected different numbers from 0 to {count - 1}, separated by spaces")
     return numbers
 
 
@@ -71,7 +71,7 @@ def run(main: Callable[..., None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        explained = explain(error, Path(error.filename or "."))
+        explained = explain_os_error(error, Path(error.filename or "."))
         if not isinstance(explained, UserError):
             raise
         sys.exit(f"error: {explained}")

@@ -17,18 +17,18 @@ def main(
     worst: Annotated[int, typer.Option(min=1, help="How many of the worst images, if none is named.")] = 8,
 ) -> None:
     """Write one picture: photo, mask over it, missed (yellow) and added (cyan), a row for each image."""
-    from pipeline import competition as competitions
+    from pipeline.competition import load_competition
     from pipeline.errors import UserError
     from pipeline.report.compare import write_comparison
-    from pipeline.submission import table
-    from pipeline.submission.score import score
+    from pipeline.submission.check import expected_shapes
+    from pipeline.submission.score import score_submission
 
-    chosen = competitions.load(competition)
+    chosen = load_competition(competition)
     if chosen.csv.solution is None:
-        raise UserError(f"competitions/{competition}.toml: names no csv.solution to compare with")
+        raise UserError(f"competitions/{competition}.toml", "names no csv.solution to compare with")
     solution = data / chosen.csv.solution
     if not image:
-        scores = score(file, solution, chosen, table.expected(chosen, data, sample=solution))
+        scores = score_submission(file, solution, chosen, expected_shapes(chosen, data, sample=solution))
         image = scores.nsmallest(worst).index.tolist()
     write_comparison(chosen, data, file, solution, image, out)
     print(out)

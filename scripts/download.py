@@ -5,16 +5,16 @@ from scripts.common import CompetitionName, DataFolder, run
 
 def main(competition: CompetitionName, data: DataFolder) -> None:
     """Bring what is missing, and check it; the same command goes on where it was stopped."""
-    from pipeline import competition as competitions
-    from pipeline.submission.download import checked, download
+    from pipeline.competition import load_competition
+    from pipeline.kaggle.download import checked_marker, download_competition
     from scripts import check
 
-    chosen = competitions.load(competition)
-    fetched = download(chosen, data)
-    if not fetched and checked(data).exists():
+    chosen = load_competition(competition)
+    fetched = download_competition(chosen, data)
+    if not fetched and checked_marker(data).exists():
         print(f"{data}: everything is there and checked")
         return
-    checked(data).unlink(missing_ok=True)
+    checked_marker(data).unlink(missing_ok=True)
     if fetched:
         print(f"{data}: {', '.join(fetched)}")
     try:
@@ -22,7 +22,7 @@ def main(competition: CompetitionName, data: DataFolder) -> None:
     except SystemExit as ended:
         if ended.code:
             raise
-    checked(data).touch()
+    checked_marker(data).touch()
 
 
 if __name__ == "__main__":

@@ -13,20 +13,27 @@ def main(
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Print operations and memory of a step, and an estimate of the time on some cards."""
-    from pipeline import recipe as recipes
-    from pipeline.model import cost
+    from pipeline.models.cost import (
+        BANDWIDTH_UTILIZATION,
+        COMPUTE_UTILIZATION,
+        GIB,
+        GPUS,
+        estimate_cost,
+        relative_step_cost,
+    )
+    from pipeline.recipe import load_recipe
 
-    chosen = recipes.load(recipe, changes)
-    counted = cost.count(chosen)
+    chosen = load_recipe(recipe, changes)
+    counted = estimate_cost(chosen)
     print(f"counted, per image of {chosen.input.size[0]}×{chosen.input.size[1]} and step:")
     print(f"  parameters                   {counted.parameters / 1e6:.2f} M")
     print(f"  multiply-adds forward        {counted.forward / counted.batch / 2e9:.1f} G")
     print(f"  operations of a step         {counted.flops / counted.batch / 1e12:.3f} T")
     print(f"  activations read and written {counted.moved / counted.batch / 1e9:.2f} GB")
     print(f"  activations kept             {counted.kept / counted.batch / 1e9:.2f} GB")
-    print(f"estimated, for a batch of {counted.batch}: {counted.memory / cost.GIB:.1f} GiB of GPU memory")
-    steps = chosen.train.epochs * images / counted.batch * cost.relative(chosen)
-    for card in cost.CARDS:
+    print(f"estimated, for a batch of {counted.batch}: {counted.memory / GIB:.1f} GiB of GPU memory")
+    steps = chosen.train.epochs * images / counted.batch * relative_step_cost(chosen)
+    for card in GPUS:
         fits = "" if counted.memory < card.memory else "; does not fit"
         hours = steps * counted.seconds(card) / 3600
         print(
@@ -34,8 +41,8 @@ def main(
             f"{chosen.train.epochs} epochs of {images} images{fits}"
         )
     print(
-        f"Nothing was run: the times assume {cost.COMPUTE_SHARE:.0%} of a card's arithmetic and "
-        f"{cost.BANDWIDTH_SHARE:.0%} of its bandwidth."
+        f"Nothing was run: the times assume {COMPUTE_UTILIZATION:.0%} of a card's arithmetic and "
+        f"{BANDWIDTH_UTILIZATION:.0%} of its bandwidth."
     )
 
 

@@ -23,20 +23,20 @@ def main(
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Write evaluation.json, oof.csv, and worst.jpg: photo, mask over it, missed (yellow) and added (cyan)."""
-    from pipeline import competition as competitions
-    from pipeline import recipe as recipes
-    from pipeline import runs
-    from pipeline.evaluate import evaluate
-    from pipeline.report.compare import write_worst
+    from pipeline.competition import load_competition
+    from pipeline.evaluation.oof import evaluate_oof
+    from pipeline.paths import RUNS, run_name, runs_folders
+    from pipeline.recipe import load_recipe, split_recipe_names
+    from pipeline.report.compare import write_worst_images
 
-    chosen = competitions.load(competition)
-    names = recipes.names(recipe)
-    wanted = [recipes.load(name, changes) for name in names]
-    folders = runs.folders(competition, names, out)
-    results = results or out or runs.FOLDER / runs.name(competition, recipe)
+    chosen = load_competition(competition)
+    names = split_recipe_names(recipe)
+    wanted = [load_recipe(name, changes) for name in names]
+    folders = runs_folders(competition, names, out)
+    results = results or out or RUNS / run_name(competition, recipe)
     table_path = folds or Path("folds") / f"{competition}.csv"
-    result, table = evaluate(chosen, wanted, data, table_path, folders, fold_numbers(fold, chosen.folds), results)
-    write_worst(chosen, wanted, data, folders, result, table, results / "worst.jpg")
+    result, table = evaluate_oof(chosen, wanted, data, table_path, folders, fold_numbers(fold, chosen.folds), results)
+    write_worst_images(chosen, wanted, data, folders, result, table, results / "worst.jpg")
     result.save(results)  # last: where it stands, make takes the evaluation for done
     print(f"{min(WORST, len(table))} worst of {result.images} images:")
     print(table.nsmallest(WORST, "dice").to_string(index=False, float_format="{:.5f}".format))

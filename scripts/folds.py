@@ -7,14 +7,16 @@ from scripts.common import CompetitionName, DataFolder, run
 
 def main(competition: CompetitionName, data: DataFolder, out: Path | None = None) -> None:
     """Write folds/<competition>.csv."""
-    from pipeline import competition as competitions
-    from pipeline.data import areas, folds
+    from pipeline.competition import load_competition
+    from pipeline.data.folds import make_folds, save_folds
+    from pipeline.data.masks import measure_mask_areas
+    from pipeline.data.samples import load_training_samples
 
-    chosen = competitions.load(competition)
-    samples = competitions.training_samples(chosen, data)
-    table = folds.make(samples, areas.measure(samples, chosen), chosen.folds, chosen.fold_seed)
+    chosen = load_competition(competition)
+    samples = load_training_samples(chosen, data)
+    table = make_folds(samples, measure_mask_areas(samples, chosen), chosen.folds, chosen.fold_seed)
     path = out or Path("folds") / f"{competition}.csv"
-    folds.save(table, path)
+    save_folds(table, path)
     print(table.groupby("fold").agg(images=("id", "size"), groups=("group", "nunique"), mask_area=("area", "mean")))
     print(f"\n{path}")
 

@@ -13,9 +13,9 @@ def main(
     second: Annotated[Path, typer.Argument(help="Scores of the same images with it.")],
 ) -> None:
     """Print the mean difference second − first and its paired interval over groups."""
-    from pipeline.evaluate import gain
+    from pipeline.evaluation.statistics import paired_gain
 
-    result = gain(first, second)
+    result = paired_gain(first, second)
     low, high = result.interval
     verdict = "real" if result.real else "could be chance"
     print(

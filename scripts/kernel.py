@@ -20,20 +20,20 @@ def main(
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Write kernel-metadata.json and one code file that holds everything."""
-    from pipeline import competition as competitions
-    from pipeline import recipe as recipes
-    from pipeline import runs
-    from pipeline.submission import kernel
-    from pipeline.submission.kaggle import account
+    from pipeline.competition import load_competition
+    from pipeline.kaggle.client import account_name
+    from pipeline.kaggle.kernel.build import MINUTES, write_kernel
+    from pipeline.paths import run_name
+    from pipeline.recipe import load_recipe
 
-    chosen, wanted = competitions.load(competition), recipes.load(recipe, changes)
-    folder = kernel.write_kernel(
+    chosen, wanted = load_competition(competition), load_recipe(recipe, changes)
+    folder = write_kernel(
         chosen,
         wanted,
-        out or Path("kernels") / runs.name(competition, recipe),
-        user or account(),
+        out or Path("kernels") / run_name(competition, recipe),
+        user or account_name(),
         folds=fold_numbers(fold, chosen.folds),
-        minutes=minutes or kernel.MINUTES,
+        minutes=minutes or MINUTES,
         resume=resume,
         datasets=dataset,
     )

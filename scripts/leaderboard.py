@@ -12,12 +12,12 @@ def main(
     top: Annotated[int, typer.Option(min=0, help="How many of the best teams to print.")] = 10,
 ) -> None:
     """Print the top of the leaderboard, and the place of the account's best submission on it."""
-    from pipeline import competition as competitions
-    from pipeline.submission.kaggle import Kaggle
-    from pipeline.submission.ledger import rank
-    from pipeline.submission.submit import require_slug
+    from pipeline.competition import load_competition
+    from pipeline.kaggle.client import KaggleClient
+    from pipeline.kaggle.ledger import leaderboard_rank
+    from pipeline.kaggle.upload import require_slug
 
-    kaggle = Kaggle(require_slug(competitions.load(competition)))
+    kaggle = KaggleClient(require_slug(load_competition(competition)))
     places = kaggle.leaderboard()
     for number, place in enumerate(places[:top], 1):
         print(f"{number:5}  {place.score:10}  {place.team}")
@@ -28,10 +28,10 @@ def main(
     if not mine:
         print(f"{len(places):,} teams; no submission of yours has a score yet")
         return
-    best, submission = max(mine, key=lambda pair: -rank(scores, pair[0]))
+    best, submission = max(mine, key=lambda pair: -leaderboard_rank(scores, pair[0]))
     print(
         f"{len(places):,} teams; your best, {submission.ref} ({submission.message}) with {best:.5f}, "
-        f"would stand at {rank(scores, best):,}"
+        f"would stand at {leaderboard_rank(scores, best):,}"
     )
 
 

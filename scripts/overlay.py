@@ -17,7 +17,7 @@ def main(
     ] = None,
 ) -> None:
     """Write <name>_mask.png and <name>_overlay.jpg for each photo."""
-    from pipeline.report.overlay import write_overlays
+    from pipeline.inference.overlay import write_overlays
 
     for path in write_overlays(weights, pictures, out, threshold):
         print(path)

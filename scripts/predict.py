@@ -25,26 +25,27 @@ def main(
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Write one file, with threshold and weights as evaluated; the same command goes on where it was stopped."""
-    from pipeline import competition as competitions
-    from pipeline import evaluation, runs
-    from pipeline import recipe as recipes
-    from pipeline.evaluate import require_trained
-    from pipeline.predict.submit import write_submission
+    from pipeline.competition import load_competition
+    from pipeline.evaluation.oof import require_trained
+    from pipeline.evaluation.result import read_evaluation
+    from pipeline.inference.submission import write_submission
+    from pipeline.paths import RUNS, fold_run, run_name, runs_folders
+    from pipeline.recipe import load_recipe, split_recipe_names
 
-    chosen, names = competitions.load(competition), recipes.names(recipe)
-    wanted = [recipes.load(name, changes) for name in names]
-    name = runs.name(competition, recipe)
+    chosen, names = load_competition(competition), split_recipe_names(recipe)
+    wanted = [load_recipe(name, changes) for name in names]
+    name = run_name(competition, recipe)
     path = out or Path("submissions") / f"{name}.csv.gz"
     numbers = fold_numbers(fold, chosen.folds)
     weights = []
-    for each, folder in zip(wanted, runs.folders(competition, names, runs_folder), strict=True):
-        trained = [runs.of_fold(folder, number) for number in numbers]
+    for each, folder in zip(wanted, runs_folders(competition, names, runs_folder), strict=True):
+        trained = [fold_run(folder, number) for number in numbers]
         for one in trained:
             require_trained(one, each)
         weights.append([one.weights for one in trained])
     facts: dict[str, object] = {"folds": numbers}
     shares = None
-    result = evaluation.read(runs_folder or runs.FOLDER / name)
+    result = read_evaluation(runs_folder or RUNS / name)
     if result and result.describes(numbers, wanted):
         facts |= {"oof_dice": result.dice, "oof_interval": result.interval}
         threshold = result.threshold if threshold is None else threshold

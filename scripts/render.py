@@ -17,9 +17,9 @@ def main(
     seed: Annotated[int, typer.Option(help="The same seed gives the same cars.")] = 0,
 ) -> None:
     """Write train/, train_masks/, test/, the CSV files, and solution.csv."""
-    from pipeline.data.synthetic import write_dataset
+    from pipeline.synthetic.dataset import write_synthetic_dataset
 
-    write_dataset(out, train_cars=train_cars, test_cars=test_cars, size=(width, height), seed=seed)
+    write_synthetic_dataset(out, train_cars=train_cars, test_cars=test_cars, size=(width, height), seed=seed)
     print(out)
 
 

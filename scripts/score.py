@@ -17,18 +17,19 @@ def main(
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to print.")] = 10,
 ) -> None:
     """Print the worst images and the mean Dice."""
-    from pipeline import competition as competitions
+    from pipeline.competition import load_competition
+    from pipeline.data.samples import load_test_samples
     from pipeline.errors import UserError
-    from pipeline.submission import table
-    from pipeline.submission.score import save, score
+    from pipeline.submission.check import expected_shapes
+    from pipeline.submission.score import save_scores, score_submission
 
-    chosen = competitions.load(competition)
+    chosen = load_competition(competition)
     if solution is None and chosen.csv.solution is None:
-        raise UserError(f"competitions/{competition}.toml: names no csv.solution; give one with --solution")
+        raise UserError(f"competitions/{competition}.toml", "names no csv.solution", "give one with --solution")
     truth = solution or data / str(chosen.csv.solution)
-    scores = score(file, truth, chosen, table.expected(chosen, data, sample=truth))
+    scores = score_submission(file, truth, chosen, expected_shapes(chosen, data, sample=truth))
     if out:
-        save(scores, competitions.test_samples(chosen, data), out)
+        save_scores(scores, load_test_samples(chosen, data), out)
     for id, dice in scores.nsmallest(worst).items():
         print(f"{dice:.6f}  {id}")
     print(f"{file}: Dice {scores.mean():.6f}, the mean of {len(scores):,} images")

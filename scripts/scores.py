@@ -5,21 +5,22 @@ from scripts.common import CompetitionName, run
 
 def main(competition: CompetitionName) -> None:
     """Print all submissions to a competition, with their scores as they are now."""
-    from pipeline import competition as competitions
-    from pipeline.submission import ledger
-    from pipeline.submission.kaggle import Kaggle
-    from pipeline.submission.submit import require_slug
+    from pipeline.competition import load_competition
+    from pipeline.kaggle.client import KaggleClient
+    from pipeline.kaggle.ledger import refresh_entries, update_ledger
+    from pipeline.kaggle.upload import require_slug
+    from pipeline.paths import LEDGER
 
-    chosen = competitions.load(competition)
-    submissions = Kaggle(require_slug(chosen)).submissions()
-    entries = ledger.update(lambda lines: ledger.refresh(lines, competition, submissions))
+    chosen = load_competition(competition)
+    submissions = KaggleClient(require_slug(chosen)).submissions()
+    entries = update_ledger(lambda lines: refresh_entries(lines, competition, submissions))
     row = "{:16}  {:28}  {:>8}  {:>8}  {:>8}  {:9}  {}"
     print(row.format("time", "file", "OOF", "public", "private", "status", "message"))
     for entry in entries:
         if entry.competition == competition:
             scores = (entry.oof_dice or "–", entry.public or "–", entry.private or "–")
             print(row.format(entry.time[:16], entry.file[:28], *scores, entry.status, entry.reason or entry.message))
-    print(ledger.LEDGER)
+    print(LEDGER)
 
 
 if __name__ == "__main__":

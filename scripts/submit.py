@@ -17,11 +17,11 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the upload.")] = False,
 ) -> None:
     """Check it, upload it once, look it up, wait, and write the line into submissions/ledger.csv."""
-    from pipeline import competition as competitions
-    from pipeline.submission.ledger import LEDGER
-    from pipeline.submission.submit import submit
+    from pipeline.competition import load_competition
+    from pipeline.kaggle.upload import submit_file
+    from pipeline.paths import LEDGER
 
-    entry = submit(competitions.load(competition), data, file, message, force=force, dry_run=dry_run)
+    entry = submit_file(load_competition(competition), data, file, message, force=force, dry_run=dry_run)
     if dry_run and entry.status == "UPLOADING":
         print(
             f"would upload {file} ({file.stat().st_size / 1e6:.1f} MB) as “{entry.description}”; nothing was uploaded"

@@ -7,16 +7,17 @@ from scripts.common import CompetitionName, DataFolder, RecipeName, run
 
 def main(competition: CompetitionName, recipe: RecipeName, data: DataFolder) -> None:
     """Print the end of the demonstration."""
-    from pipeline import competition as competitions
-    from pipeline import evaluation, runs
-    from pipeline.submission import table
-    from pipeline.submission.score import score
+    from pipeline.competition import load_competition
+    from pipeline.evaluation.result import read_evaluation
+    from pipeline.paths import RUNS, run_name
+    from pipeline.submission.check import expected_shapes
+    from pipeline.submission.score import score_submission
 
-    chosen = competitions.load(competition)
-    name = runs.name(competition, recipe)
+    chosen = load_competition(competition)
+    name = run_name(competition, recipe)
     submission = Path("submissions") / f"{name}.csv.gz"
-    result = evaluation.read(runs.FOLDER / name)
-    scores = score(submission, data / "solution.csv", chosen, table.expected(chosen, data))
+    result = read_evaluation(RUNS / name)
+    scores = score_submission(submission, data / "solution.csv", chosen, expected_shapes(chosen, data))
     print()
     if result:
         low, high = result.interval
@@ -25,7 +26,7 @@ def main(competition: CompetitionName, recipe: RecipeName, data: DataFolder) -> 
     print()
     print(f"  data               {data}/")
     print(f"  folds              folds/{competition}.csv")
-    print(f"  runs               {runs.FOLDER / name}/   (metrics, samples; tensorboard --logdir {runs.FOLDER / name})")
+    print(f"  runs               {RUNS / name}/   (metrics, samples; tensorboard --logdir {RUNS / name})")
     print(f"  submission         {submission}")
     print(f"  overlays           overlays/{name}/")
     print()

@@ -20,17 +20,17 @@ def main(
     changes: Changes = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Train one fold; the same command goes on where it was stopped."""
-    from pipeline import competition as competitions
-    from pipeline import recipe as recipes
-    from pipeline import runs
-    from pipeline.train import train_fold
+    from pipeline.competition import load_competition
+    from pipeline.paths import RUNS, fold_run, run_name
+    from pipeline.recipe import load_recipe
+    from pipeline.training.fold import train_fold
 
-    chosen = competitions.load(competition)
-    folder = out or runs.FOLDER / runs.name(competition, recipe)
+    chosen = load_competition(competition)
+    folder = out or RUNS / run_name(competition, recipe)
     number = one_fold(fold)
-    target = runs.of_fold(folder, number)
+    target = fold_run(folder, number)
     table = folds or Path("folds") / f"{competition}.csv"
-    if not train_fold(chosen, recipes.load(recipe, changes), data, table, number, target, minutes):
+    if not train_fold(chosen, load_recipe(recipe, changes), data, table, number, target, minutes):
         sys.exit(3)
     print(target.weights)
 

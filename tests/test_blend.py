@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.data import rle
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.rle import mask_to_rle, mask_to_runs, parse_rle, rle_to_mask, runs_to_rle
 from pipeline.errors import UserError
-from pipeline.submission import table
-from pipeline.submission.blend import blend, vote, whole_weights
+from pipeline.submission.blend import blend_submissions, majority_vote, whole_weights
 
 COLUMNS = ("img", "rle_mask")
 
@@ -33,20 +33,20 @@ def pixel_vote(masks: list[np.ndarray], weights: list[int]) -> np.ndarray:
 @given(ballot=ballots(), order=st.sampled_from(["row", "column"]))
 def test_equals_the_vote_on_pixels(ballot: tuple[list[np.ndarray], list[int]], order: str) -> None:
     masks, weights = ballot
-    runs = vote([rle.from_mask(mask, order) for mask in masks], weights)
-    expected = rle.from_mask(pixel_vote(masks, weights), order)
+    runs = majority_vote([mask_to_runs(mask, order) for mask in masks], weights)
+    expected = mask_to_runs(pixel_vote(masks, weights), order)
     assert runs.tolist() == expected.tolist()
 
 
 def test_half_is_background() -> None:
-    first, second, third = (rle.parse(text, 20) for text in ("1 4", "3 4", "11 1"))
-    assert rle.to_text(vote([first, second], [1, 1])) == "3 2"
-    assert rle.to_text(vote([first, second, third], [2, 1, 1])) == "3 2", "2 of 4 is half"
-    assert rle.to_text(vote([first, second, third], [3, 1, 1])) == "1 4", "3 of 5 is more"
+    first, second, third = (parse_rle(text, 20) for text in ("1 4", "3 4", "11 1"))
+    assert runs_to_rle(majority_vote([first, second], [1, 1])) == "3 2"
+    assert runs_to_rle(majority_vote([first, second, third], [2, 1, 1])) == "3 2", "2 of 4 is half"
+    assert runs_to_rle(majority_vote([first, second, third], [3, 1, 1])) == "1 4", "3 of 5 is more"
 
 
 def test_runs_that_touch_become_one() -> None:
-    assert rle.to_text(vote([rle.parse("1 2 3 2 9 1", 20), rle.parse("1 20", 20)], [1, 1])) == "1 4 9 1"
+    assert runs_to_rle(majority_vote([parse_rle("1 2 3 2 9 1", 20), parse_rle("1 20", 20)], [1, 1])) == "1 4 9 1"
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def test_refuses_weights(weights: list[float], reason: str) -> None:
 
 
 def make(path: Path, masks: dict[str, np.ndarray], shuffle: int | None = None) -> Path:
-    rows = [(id, rle.encode(mask)) for id, mask in masks.items()]
+    rows = [(id, mask_to_rle(mask)) for id, mask in masks.items()]
     if shuffle is not None:
         random.Random(shuffle).shuffle(rows)
-    table.write(path, COLUMNS, rows)
+    write_mask_csv(path, COLUMNS, rows)
     return path
 
 
@@ -99,9 +99,9 @@ def test_order_is_free(tmp_path_factory: pytest.TempPathFactory, seed: int, coun
     mixed = ids[:prefix] + random.Random(seed).sample(ids[prefix:], len(ids[prefix:]))
     other = make(folder / "other.csv", {id: voters[1][id] for id in mixed})
     for number, paths in enumerate((files, [files[0], other, files[2]])):
-        assert blend(paths, folder / f"out{number}.csv", [0.4, 0.3, 0.3]) == count
-    expected = [(id, rle.encode(pixel_vote([masks[id] for masks in voters], [4, 3, 3]))) for id in ids]
-    assert [(row.id, row.rle) for row in table.read(folder / "out0.csv", COLUMNS)] == expected
+        assert blend_submissions(paths, folder / f"out{number}.csv", [0.4, 0.3, 0.3]) == count
+    expected = [(id, mask_to_rle(pixel_vote([masks[id] for masks in voters], [4, 3, 3]))) for id in ids]
+    assert [(row.id, row.rle) for row in read_mask_csv(folder / "out0.csv", COLUMNS)] == expected
     assert (folder / "out0.csv").read_bytes() == (folder / "out1.csv").read_bytes()
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["0.csv.gz", "1.csv.gz", "2.csv.gz", "other.csv", "out0.csv", "out1.csv"]
@@ -133,20 +133,20 @@ def test_refuses_files_that_do_not_fit(tmp_path: Path) -> None:
         ([good, tmp_path / "gone.csv"], r"gone\.csv: cannot be read"),
     ):
         with pytest.raises(UserError, match=reason):
-            blend(paths, out)
+            blend_submissions(paths, out)
         assert not out.exists()
     with pytest.raises(UserError, match="is one of the files to blend"):
-        blend([good, faulty], tmp_path / "good.csv")
+        blend_submissions([good, faulty], tmp_path / "good.csv")
 
 
 @pytest.mark.slow
 def test_real_rows(shared_carvana: Path, tmp_path: Path) -> None:
     truth = {}
-    for row, _ in zip(table.read(shared_carvana / "solution.csv"), range(64), strict=False):
-        truth[row.id] = rle.decode(row.rle, (1280, 1918))
+    for row, _ in zip(read_mask_csv(shared_carvana / "solution.csv"), range(64), strict=False):
+        truth[row.id] = rle_to_mask(row.rle, (1280, 1918))
     shifts, weights = ((0, 0), (4, -3), (-6, 9), (11, 2)), [4, 3, 2, 1]
     voters = [{id: np.roll(mask, shift, (0, 1)) for id, mask in truth.items()} for shift in shifts]
     files = [make(tmp_path / f"{n}.csv.gz", masks, shuffle=n or None) for n, masks in enumerate(voters)]
-    assert blend(files, tmp_path / "out.csv.gz", [0.4, 0.3, 0.2, 0.1]) == len(truth)
-    for row in table.read(tmp_path / "out.csv.gz"):
-        assert row.rle == rle.encode(pixel_vote([masks[row.id] for masks in voters], weights))
+    assert blend_submissions(files, tmp_path / "out.csv.gz", [0.4, 0.3, 0.2, 0.1]) == len(truth)
+    for row in read_mask_csv(tmp_path / "out.csv.gz"):
+        assert row.rle == mask_to_rle(pixel_vote([masks[row.id] for masks in voters], weights))

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import competition as competitions
-from pipeline.competition import Competition
-from pipeline.data import rows
-from pipeline.data.check import check
+from pipeline.competition import Competition, load_competition
+from pipeline.data.check import check_data
 from pipeline.data.examine import Finding
-from tests.conftest import SIZE, ellipse, save_mask, write_csv
+from pipeline.data.mask_csv import read_mask_csv
+from tests.helpers import SIZE, draw_ellipse, save_mask, write_csv
 
 IMAGE = "train/beta_02.jpg"
 MASK = "train_masks/beta_02_mask.gif"
@@ -21,7 +20,7 @@ MASK = "train_masks/beta_02_mask.gif"
 
 def jpeg(mode: str = "RGB", size: tuple[int, int] = SIZE, seed: int = 99, **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(ellipse(np.random.default_rng(seed), size)[0]).convert(mode).save(buffer, "JPEG", **options)
+    Image.fromarray(draw_ellipse(np.random.default_rng(seed), size)[0]).convert(mode).save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
@@ -47,7 +46,7 @@ def mask(values: np.ndarray, mode: str = "L", name: str = MASK) -> Callable[[Pat
 
 def csv(name: str, edit: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> Callable[[Path], None]:
     def change(root: Path) -> None:
-        write_csv(root / name, edit([(row.id, row.rle) for row in rows.read(root / name)]))
+        write_csv(root / name, edit([(row.id, row.rle) for row in read_mask_csv(root / name)]))
 
     return change
 
@@ -190,14 +189,14 @@ def said(findings: list[Finding]) -> str:
 
 
 def test_good_data_has_no_findings(data: Path, competition: Competition) -> None:
-    assert check(competition, data) == []
+    assert check_data(competition, data) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_names_what_is_broken(name: str, data: Path, competition: Competition) -> None:
     change, level, file, what = BROKEN[name]
     change(data)
-    findings = check(competition, data, workers=2)
+    findings = check_data(competition, data, workers=2)
     assert any(one.file == file and one.level == level and what in one.what for one in findings), said(findings)
     assert all(one.what and one.fix and "\n" not in one.what + one.fix for one in findings), said(findings)
 
@@ -216,7 +215,7 @@ def test_good_data_of_other_kinds(data: Path, competition: Competition) -> None:
     put("train/beta_02.jpg", jpeg(size=SIZE[::-1], exif=rotated))(data)
     for hidden in ("train/.DS_Store", "train_masks/.DS_Store"):
         (data / hidden).write_bytes(b"")
-    assert check(competition, data) == []
+    assert check_data(competition, data) == []
 
 
 def test_reports_everything_at_once(data: Path, competition: Competition) -> None:
@@ -224,14 +223,14 @@ def test_reports_everything_at_once(data: Path, competition: Competition) -> Non
     remove("train_masks/alpha_01_mask.gif")(data)
     put("test/omega-4.jpg", b"")(data)
     mask(gray(1), name="train_masks/gamma_03_mask.gif")(data)
-    findings = check(competition, data)
+    findings = check_data(competition, data)
     files = {one.file for one in findings}
     assert files >= {IMAGE, "train/alpha_01.jpg", "test/omega-4.jpg", "train_masks/gamma_03_mask.gif"}, said(findings)
     assert [one.level for one in findings] == sorted(one.level for one in findings), "errors first"
 
 
 def test_no_data_at_all(tmp_path: Path, competition: Competition) -> None:
-    findings = check(competition, tmp_path / "nowhere")
+    findings = check_data(competition, tmp_path / "nowhere")
     assert findings[0].level == "error"
     assert "no such folder; set DATA" in f"{findings[0].what}; {findings[0].fix}"
 
@@ -241,7 +240,7 @@ def test_a_decoder_that_stumbles(data: Path, competition: Competition, monkeypat
         raise RuntimeError("a bug of the library")
 
     monkeypatch.setattr("pipeline.data.examine.read_mask", stumble)
-    findings = check(competition, data)
+    findings = check_data(competition, data)
     assert len(findings) == 12
     assert findings[0].what == "cannot be decoded (RuntimeError: a bug of the library)"
 
@@ -254,15 +253,15 @@ def folders(tmp_path: Path) -> Path:
         for kind in ("images", "masks"):
             (tmp_path / f"{side}_{kind}").mkdir()
         for number in range(count):
-            image, mask = ellipse(rng, (40 + number, 30))
+            image, mask = draw_ellipse(rng, (40 + number, 30))
             Image.fromarray(image).save(tmp_path / f"{side}_images" / f"{side}{number}.png")
             save_mask(mask, tmp_path / f"{side}_masks" / f"{side}{number}_mask.gif")
     return tmp_path
 
 
 def test_folders(folders: Path) -> None:
-    competition = competitions.load("folders")
-    assert [one.what for one in check(competition, folders)] == ["there is no such folder of test images"]
+    competition = load_competition("folders")
+    assert [one.what for one in check_data(competition, folders)] == ["there is no such folder of test images"]
     for change, level, file, what in (
         (copy("train_images/train1.png", "val_images/val0.png"), "error", "val_images/val0.png", "is the same picture"),
         (copy("train_images/train1.png", "train_images/train1.jpg"), "error", "train_images/train1.png", "is the same"),
@@ -287,25 +286,25 @@ def test_folders(folders: Path) -> None:
         (mask(np.zeros((30, 42)), name="train_masks/train2_mask.gif"), None, "train_masks/train2_mask.gif", ""),
     ):
         change(folders)
-        findings = [one for one in check(competition, folders) if one.file == file]
+        findings = [one for one in check_data(competition, folders) if one.file == file]
         assert [one.level for one in findings if what in one.what] == ([level] if level else []), said(findings)
 
 
 def test_same_id_twice(folders: Path) -> None:
     copy("train_images/train0.png", "train_images/train0.jpg")(folders)
-    competition = competitions.load("folders")
+    competition = load_competition("folders")
     stems = competition.model_copy(update={"csv": competition.csv.model_copy(update={"id": "stem"})})
-    twice = [one.file for one in check(stems, folders) if one.what == "shares the id train0 with another image"]
+    twice = [one.file for one in check_data(stems, folders) if one.what == "shares the id train0 with another image"]
     assert twice == ["train_images/train0.jpg", "train_images/train0.png"]
 
 
 def test_same_name_in_both_folders_is_no_fault(folders: Path) -> None:
     (folders / "val_images" / "val0.png").rename(folders / "val_images" / "train0.png")
     (folders / "val_masks" / "val0_mask.gif").rename(folders / "val_masks" / "train0_mask.gif")
-    assert not [one for one in check(competitions.load("folders"), folders) if "shares the id" in one.what]
+    assert not [one for one in check_data(load_competition("folders"), folders) if "shares the id" in one.what]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["carvana", "nuclei"])
 def test_practice_data(name: str, request: pytest.FixtureRequest) -> None:
-    assert check(competitions.load(name), request.getfixturevalue(f"shared_{name}")) == []
+    assert check_data(load_competition(name), request.getfixturevalue(f"shared_{name}")) == []

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipeline.data.images import image_size, read_image, read_mask, resize_mask
+from pipeline.data.images import image_size, read_image
+from pipeline.data.masks import read_mask, resize_mask
 from pipeline.errors import UserError
-from tests.conftest import ellipse
+from tests.helpers import draw_ellipse
 
 
 @pytest.fixture
 def picture():
-    return Image.fromarray(ellipse(np.random.default_rng(1), (200, 120))[0]).filter(ImageFilter.GaussianBlur(2))
+    return Image.fromarray(draw_ellipse(np.random.default_rng(1), (200, 120))[0]).filter(ImageFilter.GaussianBlur(2))
 
 
 def close(left, right):

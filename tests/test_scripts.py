@@ -14,9 +14,9 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from pipeline import competition as competitions
-from pipeline import recipe as recipes
-from pipeline.model import checkpoint
+from pipeline.competition import load_competition
+from pipeline.models.checkpoint import load_weights, save_weights
+from pipeline.recipe import load_recipe
 from scripts import common
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,12 +94,12 @@ def test_the_mean_of_two_recipes(workplace, call, untouched_runs, untouched_tabl
     Path("folds").mkdir()
     shutil.copy(untouched_table, "folds/tiny.csv")
     shutil.copytree(untouched_runs, "runs/tiny")
-    small = recipes.load("small")
+    small = load_recipe("small")
     for fold in (0, 1):
         # Trained by the other one, which takes no time.
-        network, _, origin = checkpoint.load_weights(Path(f"runs/tiny/fold{fold}/weights.safetensors"))
+        network, _, origin = load_weights(Path(f"runs/tiny/fold{fold}/weights.safetensors"))
         Path(f"runs/tiny-small/fold{fold}").mkdir(parents=True)
-        checkpoint.save_weights(Path(f"runs/tiny-small/fold{fold}/weights.safetensors"), network, small, origin)
+        save_weights(Path(f"runs/tiny-small/fold{fold}/weights.safetensors"), network, small, origin)
     both = (*TINY, "--recipe", "tiny+small")
     code, out, said = call("evaluate", *both)
     assert code == 0, said
@@ -227,7 +227,7 @@ def test_make_knows_all_folds(name):
     command = ["make", "-n", "-B", "train-all", f"COMPETITION={name}", "RECIPE=demo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     trained = {line.split("--fold ")[1].split()[0] for line in done.stdout.splitlines() if "scripts.train" in line}
-    assert trained == {str(fold) for fold in range(competitions.load(name).folds)}
+    assert trained == {str(fold) for fold in range(load_competition(name).folds)}
 
 
 def test_make_prints_help():

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import competition as competitions
-from pipeline import recipe as recipes
+from pipeline.competition import load_competition
+from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.errors import UserError
+from pipeline.recipe import PredictConfig, load_recipe, read_recipe, save_recipe
 
 GOOD = """
 [input]
@@ -24,14 +25,14 @@ learning_rate = 0.01
 
 @pytest.mark.parametrize("path", sorted(Path("competitions").glob("*.toml")), ids=lambda path: path.stem)
 def test_our_competitions(path):
-    assert competitions.load(path.stem).name == path.stem
+    assert load_competition(path.stem).name == path.stem
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_our_recipes(path, tmp_path):
-    recipe = recipes.load(path.stem)
-    recipes.save(recipe, tmp_path / "recipe.toml")
-    assert recipes.read(tmp_path / "recipe.toml") == recipe, "a saved recipe reads back as itself"
+    recipe = load_recipe(path.stem)
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    assert read_recipe(tmp_path / "recipe.toml") == recipe, "a saved recipe reads back as itself"
 
 
 @pytest.mark.parametrize(
@@ -63,29 +64,29 @@ def test_recipe_mistakes(tmp_path, old, new, reason):
     path = tmp_path / "mine.toml"
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(UserError, match=reason) as caught:
-        recipes.read(path)
+        read_recipe(path)
     assert str(caught.value).startswith(str(path))
 
 
 def test_changes_on_the_command_line(tmp_path):
     (tmp_path / "mine.toml").write_text(GOOD)
-    recipe = recipes.load("mine", ["train.epochs=7", "network.norm=group", "predict.flips=['vertical']"], tmp_path)
+    recipe = load_recipe("mine", ["train.epochs=7", "network.norm=group", "predict.flips=['vertical']"], tmp_path)
     assert (recipe.train.epochs, recipe.network.norm, recipe.predict.flips) == (7, "group", ("vertical",))
     with pytest.raises(UserError, match=r"expected table\.key=value"):
-        recipes.load("mine", ["train.epochs"], tmp_path)
+        load_recipe("mine", ["train.epochs"], tmp_path)
     with pytest.raises(UserError, match=r"epocs is not a known key"):
-        recipes.load("mine", ["train.epocs=7"], tmp_path)
+        load_recipe("mine", ["train.epocs=7"], tmp_path)
 
 
 def test_differences_name_what_trains_differently(recipe):
-    changed = recipe.model_copy(update={"seed": 5, "description": "x", "predict": recipes.Predict(threshold=0.4)})
-    assert recipe.differences(changed) == ["seed: 0 / 5"]
+    changed = recipe.model_copy(update={"seed": 5, "description": "x", "predict": PredictConfig(threshold=0.4)})
+    assert recipe.training_differences(changed) == ["seed: 0 / 5"]
 
 
 def test_missing_file_lists_its_neighbours(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD)
     with pytest.raises(UserError, match=r"b\.toml: no such file; .* has: a"):
-        recipes.load("b", folder=tmp_path)
+        load_recipe("b", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +113,11 @@ def test_competition_mistakes(tmp_path, competition, key, value, reason):
     table[last] = value
     (tmp_path / "x.toml").write_text(tomli_w.dumps(values))
     with pytest.raises(UserError, match=reason):
-        competitions.load("x", tmp_path)
+        load_competition("x", tmp_path)
 
 
 def test_samples_of_a_competition(competition, data):
-    samples = competitions.training_samples(competition, data)
+    samples = load_training_samples(competition, data)
     assert [sample.id for sample in samples][:2] == ["alpha_01.jpg", "alpha_02.jpg"]
     assert {sample.group for sample in samples} == {"alpha", "beta", "delta", "gamma"}
     assert all(sample.mask and sample.mask.exists() for sample in samples)
@@ -125,13 +126,13 @@ def test_samples_of_a_competition(competition, data):
 def test_missing_things_are_named(competition, data):
     (data / "train_masks" / "beta_02_mask.gif").unlink()
     with pytest.raises(UserError, match=r"beta_02\.jpg: has no mask beta_02_mask\.gif"):
-        competitions.training_samples(competition, data)
+        load_training_samples(competition, data)
     with pytest.raises(UserError, match="nowhere/train: no such folder; set DATA"):
-        competitions.training_samples(competition, data / "nowhere")
+        load_training_samples(competition, data / "nowhere")
     for image in (data / "test").iterdir():
         image.unlink()
     with pytest.raises(UserError, match="holds no image"):
-        competitions.test_samples(competition, data)
+        load_test_samples(competition, data)
     (data / "train" / "Beta.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"Beta\.jpg: its name does not fit groups\.pattern"):
-        competitions.training_samples(competition, data)
+        load_training_samples(competition, data)

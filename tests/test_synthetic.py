@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import bodywork, rle, synthetic, turntable
-from pipeline.data.car import SHAPES, Car, Surface
-from pipeline.data.synthetic import VIEWS, write_dataset
-from pipeline.data.turntable import render
+from pipeline.data.rle import rle_to_mask
 from pipeline.errors import UserError
+from pipeline.synthetic import dataset as synthetic
+from pipeline.synthetic import turntable
+from pipeline.synthetic.bodywork import SKIN, build
+from pipeline.synthetic.car import SHAPES, Car, Surface
+from pipeline.synthetic.dataset import _MODELS, VIEWS, write_synthetic_dataset
+from pipeline.synthetic.turntable import _Scene, render_view
 
 SIZE = (190, 126)
 SEED = 5
@@ -41,7 +44,7 @@ def rows(path: Path) -> list[list[str]]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two cars to train on and one to test on, rendered by two processes."""
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    write_dataset(root, train_cars=2, test_cars=1, size=SIZE, seed=SEED, workers=2)
+    write_synthetic_dataset(root, train_cars=2, test_cars=1, size=SIZE, seed=SEED, workers=2)
     return root
 
 
@@ -49,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same by this process alone."""
     root = tmp_path_factory.mktemp("alone") / "data"
-    write_dataset(root, train_cars=2, test_cars=1, size=SIZE, seed=SEED, workers=1)
+    write_synthetic_dataset(root, train_cars=2, test_cars=1, size=SIZE, seed=SEED, workers=1)
     return root
 
 
@@ -57,7 +60,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def views() -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Images and masks of one car of each body type, from eight sides."""
     return {
-        body: [render(car_with_body(body), view, (480, 320), generator(view)) for view in (1, 3, 4, 6, 8, 11, 13, 16)]
+        body: [
+            render_view(car_with_body(body), view, (480, 320), generator(view)) for view in (1, 3, 4, 6, 8, 11, 13, 16)
+        ]
         for body in SHAPES
     }
 
@@ -112,14 +117,14 @@ def test_metadata_knows_all_cars_and_is_quoted(root: Path) -> None:
 
 
 def test_every_body_type_has_models_to_be_called_by() -> None:
-    assert set(synthetic._MODELS) == set(SHAPES)
+    assert set(_MODELS) == set(SHAPES)
 
 
 def test_rle_of_the_training_set_is_its_gifs(root: Path) -> None:
     for name, text in rows(root / "train_masks.csv")[1:]:
         with Image.open(root / "train_masks" / name.replace(".jpg", "_mask.gif")) as mask:
             expected = np.asarray(mask) == 1
-        np.testing.assert_array_equal(rle.decode(text, SIZE[::-1]), expected)
+        np.testing.assert_array_equal(rle_to_mask(text, SIZE[::-1]), expected)
 
 
 def test_solution_is_the_masks_of_the_test_images(root: Path) -> None:
@@ -129,8 +134,8 @@ def test_solution_is_the_masks_of_the_test_images(root: Path) -> None:
     car = Car.random(rng)
     solution = dict(rows(root / "solution.csv")[1:])
     for view in (3, 12):
-        mask = render(car, view, SIZE, generator(0))[1]
-        np.testing.assert_array_equal(rle.decode(solution[f"{car_id}_{view:02d}.jpg"], SIZE[::-1]), mask)
+        mask = render_view(car, view, SIZE, generator(0))[1]
+        np.testing.assert_array_equal(rle_to_mask(solution[f"{car_id}_{view:02d}.jpg"], SIZE[::-1]), mask)
 
 
 def test_number_of_workers_does_not_matter(root: Path, alone: Path) -> None:
@@ -152,7 +157,7 @@ def test_other_seeds_give_other_cars(root: Path) -> None:
 
 def test_views_differ(root: Path) -> None:
     train = rows(root / "train_masks.csv")[1:]
-    masks = [rle.decode(text, SIZE[::-1]) for _, text in train]
+    masks = [rle_to_mask(text, SIZE[::-1]) for _, text in train]
     for one, other in itertools.combinations(masks[:VIEWS], 2):
         assert (one != other).sum() > 0.01 * one.sum()
 
@@ -190,7 +195,7 @@ def test_mask_is_what_hides_the_studio(size: tuple[int, int], monkeypatch: pytes
         for light in (0, 255):
             studio = np.full((size[1], size[0], 3), light, np.float32)
             monkeypatch.setattr(turntable, "_studio", lambda scene, studio=studio: studio.copy())
-            image, mask = render(opaque, view, size, generator(0))
+            image, mask = render_view(opaque, view, size, generator(0))
             pictures.append(image[..., 0].astype(float))
         covered = 1 - (pictures[1] - pictures[0]) / 255
         np.testing.assert_array_equal(mask, covered > 0.49)
@@ -199,8 +204,8 @@ def test_mask_is_what_hides_the_studio(size: tuple[int, int], monkeypatch: pytes
 
 def test_wheels_stand_on_the_floor() -> None:
     car, size = car_with_body("suv"), (960, 640)
-    mask = render(car, 5, size, generator(0))[1]
-    scene = turntable._Scene(car, 5, size)
+    mask = render_view(car, 5, size, generator(0))[1]
+    scene = _Scene(car, 5, size)
     for axle, half in zip(scene.surface.axles, scene.surface.track, strict=True):
         x, y = np.round(scene.project(scene.place(np.array([axle, half, 0])))).astype(int)
         assert mask[y - 4, x]
@@ -210,8 +215,8 @@ def test_wheels_stand_on_the_floor() -> None:
 def test_glass_belongs_to_the_mask_and_lets_light_through() -> None:
     car = car_with_body("sedan")
     clear, dark = (replace(car, glass=(share, share)) for share in (0.1, 1.0))
-    image, mask = render(clear, 5, (480, 320), generator(0))
-    dark_image, dark_mask = render(dark, 5, (480, 320), generator(0))
+    image, mask = render_view(clear, 5, (480, 320), generator(0))
+    dark_image, dark_mask = render_view(dark, 5, (480, 320), generator(0))
     np.testing.assert_array_equal(mask, dark_mask)
     brighter = image.astype(int).mean(2) - dark_image.astype(int).mean(2) > 60
     assert 0.01 < (brighter & mask).sum() / mask.sum() < 0.3
@@ -219,7 +224,7 @@ def test_glass_belongs_to_the_mask_and_lets_light_through() -> None:
 
 def test_shadow_and_reflection_are_in_the_picture_but_not_in_the_mask() -> None:
     car = car_with_body("van")
-    image, mask = render(car, 5, (480, 320), generator(0))
+    image, mask = render_view(car, 5, (480, 320), generator(0))
     rows_, columns = np.nonzero(mask)
     below, middle = rows_.max() + 3, int(columns.mean())
     floor = image[below, 5:25].mean()
@@ -229,9 +234,9 @@ def test_shadow_and_reflection_are_in_the_picture_but_not_in_the_mask() -> None:
 
 def test_noise_is_all_that_the_generator_decides() -> None:
     car = car_with_body("coupe")
-    one, one_mask = render(car, 2, SIZE, generator(1))
-    other, other_mask = render(car, 2, SIZE, generator(2))
-    same, _ = render(car, 2, SIZE, generator(1))
+    one, one_mask = render_view(car, 2, SIZE, generator(1))
+    other, other_mask = render_view(car, 2, SIZE, generator(2))
+    same, _ = render_view(car, 2, SIZE, generator(1))
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(one_mask, other_mask)
     difference = np.abs(one.astype(int) - other.astype(int))
@@ -240,8 +245,8 @@ def test_noise_is_all_that_the_generator_decides() -> None:
 
 def test_car_keeps_its_place_at_other_sizes() -> None:
     car = car_with_body("suv")
-    large = render(car, 3, (960, 640), generator(0))[1]
-    small = render(car, 3, (240, 160), generator(0))[1]
+    large = render_view(car, 3, (960, 640), generator(0))[1]
+    small = render_view(car, 3, (240, 160), generator(0))[1]
     shrunk = cv2.resize(large.astype(np.float32), (240, 160), interpolation=cv2.INTER_AREA) >= 0.5
     assert 2 * (shrunk & small).sum() / (shrunk.sum() + small.sum()) > 0.985
 
@@ -249,7 +254,7 @@ def test_car_keeps_its_place_at_other_sizes() -> None:
 def test_wide_and_tall_pictures_show_the_whole_car() -> None:
     car = car_with_body("pickup")
     for size in ((400, 100), (100, 400), (64, 64)):
-        image, mask = render(car, 4, size, generator(0))
+        image, mask = render_view(car, 4, size, generator(0))
         assert image.shape == (size[1], size[0], 3)
         assert mask.any()
         assert not np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any()
@@ -266,10 +271,10 @@ def test_points_laid_on_a_car_are_on_its_surface() -> None:
 
 
 def test_faces_look_outward() -> None:
-    _, faces = bodywork.build(car_with_body("sedan"))
+    _, faces = build(car_with_body("sedan"))
     np.testing.assert_allclose(np.linalg.norm(faces.normals, axis=1), 1, atol=1e-6)
     assert ((faces.normals * faces.planes).sum(1) > 0.5).mean() > 0.99
-    skin = faces.kind == bodywork.SKIN
+    skin = faces.kind == SKIN
     middles = faces.corners[skin].mean(1)
     outward = (faces.planes[skin] * (middles - (0, 0, 0.6)) * (0, 1, 1)).sum(1)
     assert (outward > -0.1).all()
@@ -278,20 +283,20 @@ def test_faces_look_outward() -> None:
 def test_view_must_exist() -> None:
     for view in (0, VIEWS + 1):
         with pytest.raises(ValueError, match="expected 1 to 16"):
-            render(car_with_body("sedan"), view, SIZE, generator(0))
+            render_view(car_with_body("sedan"), view, SIZE, generator(0))
 
 
 def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty; remove it or choose another"):
-        write_dataset(tmp_path, **PLAIN)
+        write_synthetic_dataset(tmp_path, **PLAIN)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_refuses_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("precious")
     with pytest.raises(UserError, match="choose another folder"):
-        write_dataset(tmp_path / "data", **PLAIN)
+        write_synthetic_dataset(tmp_path / "data", **PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +313,7 @@ def test_refuses_a_file(tmp_path: Path) -> None:
 )
 def test_refuses_the_impossible(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        write_dataset(tmp_path / "data", **{**PLAIN, **change})
+        write_synthetic_dataset(tmp_path / "data", **{**PLAIN, **change})
     assert not any(tmp_path.iterdir())
 
 
@@ -333,8 +338,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Car]]:
 
 def test_first_cars_of_a_longer_series_are_those_of_a_shorter_one(tmp_path: Path, quick: Callable) -> None:
     cars = quick()
-    write_dataset(tmp_path / "short", train_cars=2, test_cars=1, size=SIZE, workers=1)
-    write_dataset(tmp_path / "long", train_cars=4, test_cars=2, size=SIZE, workers=1)
+    write_synthetic_dataset(tmp_path / "short", train_cars=2, test_cars=1, size=SIZE, workers=1)
+    write_synthetic_dataset(tmp_path / "long", train_cars=4, test_cars=2, size=SIZE, workers=1)
     short, long = cars[: 3 * VIEWS], cars[3 * VIEWS :]
     assert short == long[: 3 * VIEWS]
     assert len(set(long)) == 6
@@ -343,7 +348,7 @@ def test_first_cars_of_a_longer_series_are_those_of_a_shorter_one(tmp_path: Path
 def test_leaves_nothing_behind_when_interrupted(tmp_path: Path, quick: Callable) -> None:
     quick(fails_in=7)
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(tmp_path / "data", **PLAIN, workers=1)
+        write_synthetic_dataset(tmp_path / "data", **PLAIN, workers=1)
     assert not any(tmp_path.iterdir())
 
 
@@ -352,6 +357,6 @@ def test_clears_what_a_killed_run_left(tmp_path: Path, quick: Callable) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data.partial" / "train").mkdir(parents=True)
     (tmp_path / "data.partial" / "train" / "old_01.jpg").write_bytes(b"")
-    write_dataset(tmp_path / "data", **PLAIN, workers=1)
+    write_synthetic_dataset(tmp_path / "data", **PLAIN, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert not (tmp_path / "data" / "train" / "old_01.jpg").exists()

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import competition as competitions
-from pipeline.competition import Competition
-from pipeline.data import rle
+from pipeline.competition import Competition, load_competition
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.rle import mask_to_rle, rle_to_mask, runs_to_rle
 from pipeline.errors import UserError
-from pipeline.submission import table
-from tests.conftest import SIZE, ellipse
+from pipeline.submission.check import MAX_PROBLEMS, SubmissionReport, check_submission, expected_shapes
+from tests.helpers import SIZE, draw_ellipse
 
 IDS = [f"omega_{view:02d}.jpg" for view in range(1, 13)]
 SHAPES = dict.fromkeys(IDS, SIZE[::-1])
 PIXELS = SIZE[0] * SIZE[1]
 COLUMNS = ("img", "rle_mask")
 _RNG = np.random.default_rng(7)
-MASKS = {id: ellipse(_RNG)[1] for id in IDS}
-ROWS = [(id, rle.encode(mask)) for id, mask in MASKS.items()]
+MASKS = {id: draw_ellipse(_RNG)[1] for id in IDS}
+ROWS = [(id, mask_to_rle(mask)) for id, mask in MASKS.items()]
 LINES = [",".join(COLUMNS), *(f"{id},{text}" for id, text in ROWS)]
 
 
-def judge(path: Path, content: str | bytes, competition: Competition) -> table.Report:
+def judge(path: Path, content: str | bytes, competition: Competition) -> SubmissionReport:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return table.check(path, competition, IDS, SHAPES)
+    return check_submission(path, competition, IDS, SHAPES)
 
 
 def text(lines: list[str]) -> str:
@@ -47,7 +47,7 @@ def with_masks(encode: Callable[[np.ndarray], str]) -> str:
 
 def padded(mask: np.ndarray) -> str:
     """The mistake of 1920 for 1918: encoded at a width that is a multiple of 32."""
-    return rle.encode(np.pad(mask, ((0, 0), (0, 2))))
+    return mask_to_rle(np.pad(mask, ((0, 0), (0, 2))))
 
 
 def doubled(runs: str) -> str:
@@ -101,7 +101,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "one mask too small": (with_mask("1 1"), "line 5 (omega_04.jpg): the mask covers 0.02% of the image"),
     "untouched sample": (with_masks(lambda mask: "1 1"), "all 12 masks are the same, '1 1'"),
     "untrained network": (with_masks(lambda mask: f"1 {PIXELS}"), f"all 12 masks are the same, '1 {PIXELS}'"),
-    "column order": (with_masks(lambda mask: rle.encode(mask, "column")), "are numbered along the columns"),
+    "column order": (with_masks(lambda mask: mask_to_rle(mask, "column")), "are numbered along the columns"),
     "other width": (with_masks(padded), "are made for images of 96 pixels along the rows; expected 94"),
 }  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_refuses_what_is_no_file(tmp_path: Path, competition: Competition) -> No
     (tmp_path / "folder.csv").mkdir()
     for name in ("missing.csv", "folder.csv", "missing.csv.gz"):
         with pytest.raises(UserError, match=f"{name}: cannot be read"):
-            table.check(tmp_path / name, competition, IDS, SHAPES)
+            check_submission(tmp_path / name, competition, IDS, SHAPES)
 
 
 GOOD_FILES = {
@@ -151,7 +151,7 @@ GOOD_FILES = {
     "another order": text([LINES[0], *random.Random(1).sample(LINES[1:], len(IDS))]),
     "Windows line ends": "\r\n".join(LINES) + "\r\n",
     "quoted": text([",".join(f'"{field}"' for field in line.split(",")) for line in LINES]),
-    "runs that touch": with_mask(rle.to_text(np.array([[i, 1] for i in range(1000, 1400)]))),
+    "runs that touch": with_mask(runs_to_rle(np.array([[i, 1] for i in range(1000, 1400)]))),
     "first and last pixel": with_mask(f"1 1 {GOOD} {PIXELS} 1"),
 }
 
@@ -189,8 +189,8 @@ def test_few_odd_masks_are_warnings(tmp_path: Path, competition: Competition) ->
     ids = [f"i{number:03}.jpg" for number in range(300)]
     rows = [(id, ROWS[number % len(ROWS)][1]) for number, id in enumerate(ids)]
     for odd, good in ((3, True), (4, False)):
-        table.write(tmp_path / "a.csv", COLUMNS, [*((id, "1 1") for id in ids[:odd]), *rows[odd:]])
-        report = table.check(tmp_path / "a.csv", competition, ids, dict.fromkeys(ids, SIZE[::-1]))
+        write_mask_csv(tmp_path / "a.csv", COLUMNS, [*((id, "1 1") for id in ids[:odd]), *rows[odd:]])
+        report = check_submission(tmp_path / "a.csv", competition, ids, dict.fromkeys(ids, SIZE[::-1]))
         assert report.good == good
         assert len(report.warnings if good else report.problems) == odd
 
@@ -199,31 +199,31 @@ def test_keeps_some_problems_and_counts_all(tmp_path: Path, competition: Competi
     rows = text([LINES[0], *(f"{id},1 0" for id in IDS), *(f"other{i}.jpg,1 1" for i in range(500))])
     report = judge(tmp_path / "a.csv", rows, competition)
     assert report.count == 512
-    assert len(report.problems) == table.KEPT
+    assert len(report.problems) == MAX_PROBLEMS
     with pytest.raises(UserError, match=r"line 2 \(omega_01.jpg\): run 1 \(1 0\) has length 0 \(511 more problems\)"):
         report.raise_if_bad()
 
 
 def test_expected_ids_and_shapes(data: Path, competition: Competition) -> None:
-    wanted = table.expected(competition, data)
+    wanted = expected_shapes(competition, data)
     assert list(wanted) == ["omega_03.jpg", "omega_02.jpg", "omega_01.jpg"], "in the order of the sample"
     assert set(wanted.values()) == {SIZE[::-1]}
     images = competition.images.model_copy(update={"size": None})
     measured = competition.model_copy(update={"images": images})
-    assert table.expected(measured, data) == wanted, "from the headers of the images"
+    assert expected_shapes(measured, data) == wanted, "from the headers of the images"
     (data / "sample_submission.csv").unlink()
-    assert sorted(table.expected(measured, data)) == sorted(wanted)
-    table.write(data / "other.csv", COLUMNS, [("lost.jpg", "1 1")])
+    assert sorted(expected_shapes(measured, data)) == sorted(wanted)
+    write_mask_csv(data / "other.csv", COLUMNS, [("lost.jpg", "1 1")])
     with pytest.raises(UserError, match=r"names 'lost\.jpg', which is no test image"):
-        table.expected(measured, data, data / "other.csv")
+        expected_shapes(measured, data, data / "other.csv")
 
 
 def test_same_rows_same_bytes(tmp_path: Path) -> None:
     for ending in (".csv", ".csv.gz"):
         first, second = tmp_path / f"first{ending}", tmp_path / f"second{ending}"
-        assert table.write(first, COLUMNS, ROWS) == table.write(second, COLUMNS, iter(ROWS)) == len(ROWS)
+        assert write_mask_csv(first, COLUMNS, ROWS) == write_mask_csv(second, COLUMNS, iter(ROWS)) == len(ROWS)
         assert first.read_bytes() == second.read_bytes()
-        assert [(row.id, row.rle) for row in table.read(first, COLUMNS)] == ROWS
+        assert [(row.id, row.rle) for row in read_mask_csv(first, COLUMNS)] == ROWS
     assert gzip.decompress((tmp_path / "first.csv.gz").read_bytes()) == text(LINES).encode()
     assert (tmp_path / "first.csv.gz").read_bytes()[3:8] == bytes(5), "no name, no time"
 
@@ -231,15 +231,15 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
 def test_writes_all_or_nothing(tmp_path: Path) -> None:
     def broken_off():
         yield ROWS[0]
-        raise UserError("the network is gone")
+        raise UserError("", "the network is gone")
 
     for name in ("a.csv", "a.csv.gz"):
         with pytest.raises(UserError, match="the network is gone"):
-            table.write(tmp_path / name, COLUMNS, broken_off())
+            write_mask_csv(tmp_path / name, COLUMNS, broken_off())
     with pytest.raises(UserError, match="ends neither"):
-        table.write(tmp_path / "a.txt", COLUMNS, ROWS)
+        write_mask_csv(tmp_path / "a.txt", COLUMNS, ROWS)
     with pytest.raises(UserError, match="cannot be written as UTF-8; rename its image"):
-        table.write(tmp_path / "a.csv", COLUMNS, [("\udcff.jpg", "1 1")])
+        write_mask_csv(tmp_path / "a.csv", COLUMNS, [("\udcff.jpg", "1 1")])
     assert not list(tmp_path.iterdir())
 
 
@@ -247,15 +247,15 @@ def test_reading_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text([*LINES[:4], "alone"]))
     with pytest.raises(UserError, match="line 5 has 1 fields"):
-        list(table.read(path))
+        list(read_mask_csv(path))
     with pytest.raises(UserError, match="expected id,mask"):
-        list(table.read(path, ("id", "mask")))
+        list(read_mask_csv(path, ("id", "mask")))
 
 
 def test_fields_of_any_length(tmp_path: Path) -> None:
     comb = " ".join(f"{start} 1" for start in range(1, 100_000, 2))
-    table.write(tmp_path / "a.csv", COLUMNS, [("a.jpg", comb)])
-    assert next(table.read(tmp_path / "a.csv")).rle == comb
+    write_mask_csv(tmp_path / "a.csv", COLUMNS, [("a.jpg", comb)])
+    assert next(read_mask_csv(tmp_path / "a.csv")).rle == comb
 
 
 ANY_ROW = st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1), st.text("0123456789 "))
@@ -265,14 +265,14 @@ ANY_ROW = st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\r"
 @given(rows=st.lists(ANY_ROW), packed=st.booleans())
 def test_any_row_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list, packed: bool) -> None:
     path = tmp_path_factory.mktemp("rows") / ("a.csv.gz" if packed else "a.csv")
-    assert table.write(path, COLUMNS, rows) == len(rows)
-    assert [(row.id, row.rle) for row in table.read(path, COLUMNS)] == rows
+    assert write_mask_csv(path, COLUMNS, rows) == len(rows)
+    assert [(row.id, row.rle) for row in read_mask_csv(path, COLUMNS)] == rows
 
 
 @settings(deadline=None, max_examples=100)
 @given(end=st.integers(0, len(text(LINES)) - 1))
 def test_a_file_cut_anywhere_is_noticed(tmp_path_factory: pytest.TempPathFactory, end: int) -> None:
-    report = judge(tmp_path_factory.mktemp("cut") / "a.csv", text(LINES)[:end], competitions.load("carvana"))
+    report = judge(tmp_path_factory.mktemp("cut") / "a.csv", text(LINES)[:end], load_competition("carvana"))
     # Cut within the last row, what is left may well be a mask; then only the missing line end gives it away.
     assert not report.good or "cut off" in report.warnings[0].reason
 
@@ -280,22 +280,24 @@ def test_a_file_cut_anywhere_is_noticed(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.slow
 def test_real_rows(shared_carvana: Path, shared_nuclei: Path, tmp_path: Path) -> None:
     for name, data in (("carvana", shared_carvana), ("nuclei", shared_nuclei)):
-        competition = competitions.load(name)
-        wanted = table.expected(competition, data)
-        report = table.check(data / "solution.csv", competition, list(wanted), wanted)
+        competition = load_competition(name)
+        wanted = expected_shapes(competition, data)
+        report = check_submission(data / "solution.csv", competition, list(wanted), wanted)
         assert report.good, report.problems
         assert not report.warnings
-        assert not table.check(data / "sample_submission.csv", competition, list(wanted), wanted).good
+        assert not check_submission(data / "sample_submission.csv", competition, list(wanted), wanted).good
         other = "column" if competition.csv.order == "row" else "row"
         wrong = (
-            (row.id, rle.encode(rle.decode(row.rle, wanted[row.id], competition.csv.order), other))
-            for row in table.read(data / "solution.csv")
+            (row.id, mask_to_rle(rle_to_mask(row.rle, wanted[row.id], competition.csv.order), other))
+            for row in read_mask_csv(data / "solution.csv")
         )
-        table.write(tmp_path / "wrong.csv.gz", competition.csv.columns, wrong)
-        report = table.check(tmp_path / "wrong.csv.gz", competition, list(wanted), wanted)
+        write_mask_csv(tmp_path / "wrong.csv.gz", competition.csv.columns, wrong)
+        report = check_submission(tmp_path / "wrong.csv.gz", competition, list(wanted), wanted)
         assert "are numbered along" in str(report.problems[0])
-    competition, wanted = competitions.load("carvana"), table.expected(competitions.load("carvana"), shared_carvana)
-    wide = ((row.id, padded(rle.decode(row.rle, (1280, 1918)))) for row in table.read(shared_carvana / "solution.csv"))
-    table.write(tmp_path / "wide.csv", competition.csv.columns, wide)
-    report = table.check(tmp_path / "wide.csv", competition, list(wanted), wanted)
+    competition, wanted = load_competition("carvana"), expected_shapes(load_competition("carvana"), shared_carvana)
+    wide = (
+        (row.id, padded(rle_to_mask(row.rle, (1280, 1918)))) for row in read_mask_csv(shared_carvana / "solution.csv")
+    )
+    write_mask_csv(tmp_path / "wide.csv", competition.csv.columns, wide)
+    report = check_submission(tmp_path / "wide.csv", competition, list(wanted), wanted)
     assert any("are made for images of 1920 pixels" in str(problem) for problem in report.problems)

@@ -14,16 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import preflight
-from pipeline import train as training
-from pipeline.competition import training_samples
+from pipeline.data.samples import load_training_samples
 from pipeline.errors import UserError
-from pipeline.model import checkpoint
-from pipeline.model.state import input_size, learning_rate, shrink
-from pipeline.recipe import Recipe, Train
-from pipeline.runs import Run
-from pipeline.train import train_fold
-from tests.conftest import save_mask
+from pipeline.models.checkpoint import load_weights, read_weights_metadata
+from pipeline.paths import Run
+from pipeline.recipe import Recipe, TrainConfig
+from pipeline.training import fold as training
+from pipeline.training.fold import train_fold, train_step
+from pipeline.training.sanity import TrainingMonitor, check_masks
+from pipeline.training.state import downsample, input_size_at, learning_rate_at
+from tests.helpers import save_mask
 
 GOLDEN = Path(__file__).parent / "golden_loss.json"
 
@@ -52,10 +52,10 @@ def test_learns_and_leaves_a_complete_run(train):
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["dice"] > 0.9
     assert run.weights.exists()
-    assert not run.state.exists()
+    assert not run.checkpoint.exists()
     assert list(run.folder.glob("events.*"))
     assert Image.open(run.samples / "epoch-008.jpg").size[0] == 960
-    _, recipe, origin = checkpoint.load_weights(run.weights)
+    _, recipe, origin = load_weights(run.weights)
     assert recipe.train.epochs == 8
     assert origin.fold == "0"
     assert float(origin.dice) == pytest.approx(history[-1]["dice"], abs=1e-5)
@@ -80,7 +80,7 @@ def test_resumes_to_the_same_numbers(train, changes):
         assert broken.state.exists()
         assert stops < 20
     assert stops == 8, "nine steps in all"
-    left, right = (checkpoint.load_weights(run.weights)[0].state_dict() for run in (straight, broken))
+    left, right = (load_weights(run.weights)[0].state_dict() for run in (straight, broken))
     assert all(torch.equal(left[key], right[key]) for key in left)
     rows = [[json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (straight, broken)]
     for one, other in zip(*rows, strict=True):
@@ -134,7 +134,7 @@ def test_another_split_sets_the_old_run_aside(train, table, minutes):
 def test_a_state_of_another_network_is_refused(train, recipe):
     train(minutes=0.0)
     run = train(name="other", minutes=0.0, network={"name": "unet", "width": 4, "depth": 2})
-    run.state.replace(run.folder.with_name("run") / "state.pt")
+    run.checkpoint.replace(run.folder.with_name("run") / "checkpoint.pt")
     with pytest.raises(UserError, match="is of another network"):
         train()
 
@@ -157,7 +157,7 @@ def test_ctrl_c_finishes_the_step_and_saves(train, tmp_path):
 
 def test_folds_without_ema_and_with_scaler_free_optimisers(train):
     for optimizer in ("adam", "sgd"):
-        assert train(optimizer, train__epochs=1, train__ema=0.0, train__optimizer=optimizer).weights.exists()
+        assert train(optimizer, train__epochs=1, train__ema_decay=0.0, train__optimizer=optimizer).weights.exists()
 
 
 def test_on_all_images_nothing_is_held_out(train, competition, recipe, data, table, tmp_path):
@@ -166,7 +166,7 @@ def test_on_all_images_nothing_is_held_out(train, competition, recipe, data, tab
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert all(row["step"] == 6 * row["epoch"] for row in rows), "12 images in batches of 2"
     assert not any("dice" in row for row in rows)
-    _, origin = checkpoint.read_origin(run.weights)
+    _, origin = read_weights_metadata(run.weights)
     assert (origin.fold, origin.dice) == ("all", "")
 
 
@@ -174,7 +174,7 @@ def test_unknown_fold_and_large_batch(competition, recipe, data, table, tmp_path
     with pytest.raises(UserError, match="there is no fold 7; folds are 0, 1"):
         train_fold(competition, recipe, data, table, 7, Run(tmp_path / "run"))
     with pytest.raises(UserError, match=r"trains on 6 images; set a smaller train\.batch"):
-        train(train__batch=64)
+        train(train__batch_size=64)
 
 
 class TestEarlyStages:
@@ -182,31 +182,33 @@ class TestEarlyStages:
 
     def test_sizes_by_step(self, recipe):
         values = recipe.model_dump()
-        staged = Recipe.model_validate(values | {"train": values["train"] | {"early": self.EARLY}})
-        assert [input_size(step, 10, staged) for step in range(10)] == [(32, 16)] * 3 + [(32, 32)] * 2 + [(64, 48)] * 5
-        assert {input_size(step, 10, recipe) for step in range(10)} == {(64, 48)}
+        staged = Recipe.model_validate(values | {"train": values["train"] | {"resize_schedule": self.EARLY}})
+        assert [input_size_at(step, 10, staged) for step in range(10)] == [(32, 16)] * 3 + [(32, 32)] * 2 + [
+            (64, 48)
+        ] * 5
+        assert {input_size_at(step, 10, recipe) for step in range(10)} == {(64, 48)}
 
     def test_shrinking_is_the_mean_of_areas(self):
         picture = torch.arange(2 * 3 * 4 * 6, dtype=torch.uint8).view(2, 3, 4, 6)
-        small = shrink(picture, (3, 2))
+        small = downsample(picture, (3, 2))
         assert small.shape == (2, 3, 2, 3)
         assert small[0, 0, 0, 0] == picture[0, 0, :2, :2].float().mean()
 
     def test_the_network_sees_them(self, train, monkeypatch):
         seen = []
-        step = training.train_step
+        step = train_step
         monkeypatch.setattr(training, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
-        train(train__early=self.EARLY)
+        train(train__resize_schedule=self.EARLY)
         shapes = [tuple(images.shape[2:]) for images, _ in seen]
         assert shapes == [(16, 32)] * 3 + [(32, 32)] * 2 + [(48, 64)] * 4, "nine steps"
         assert all(images.shape[2:] == target.shape[2:] and target.max() <= 1 for images, target in seen)
 
 
 class TestSchedule:
-    SETTINGS = Train(epochs=1, batch=1, learning_rate=2.0, warmup=0.1)
+    SETTINGS = TrainConfig(epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
 
     def test_rises_then_falls_to_zero(self):
-        rates = [learning_rate(step, 100, self.SETTINGS) for step in range(100)]
+        rates = [learning_rate_at(step, 100, self.SETTINGS) for step in range(100)]
         assert rates[0] == pytest.approx(0.2)
         assert max(rates) == rates[10] == 2.0
         assert np.all(np.diff(rates[10:]) < 0)
@@ -214,14 +216,14 @@ class TestSchedule:
 
     def test_constant(self):
         settings = self.SETTINGS.model_copy(update={"schedule": "constant", "warmup": 0.0})
-        assert {learning_rate(step, 9, settings) for step in range(9)} == {2.0}
+        assert {learning_rate_at(step, 9, settings) for step in range(9)} == {2.0}
 
 
 class TestPreflight:
     def test_masks_of_wrong_values(self, competition, data):
         other = competition.model_copy(update={"masks": competition.masks.model_copy(update={"positive": 255})})
         with pytest.raises(UserError, match=r"expected \{0, 255\}: set masks.positive = 1"):
-            preflight.look_at_masks(training_samples(other, data), other)
+            check_masks(load_training_samples(other, data), other)
 
     def test_masks_of_wrong_size(self, train, data):
         for path in (data / "train_masks").iterdir():
@@ -237,7 +239,7 @@ class TestPreflight:
 
     def test_loss_that_explodes(self, train):
         with pytest.raises(UserError, match=r"the loss is (nan|inf) at step"):
-            train(train__learning_rate=1e30, train__optimizer="sgd", train__clip=0.0)
+            train(train__learning_rate=1e30, train__optimizer="sgd", train__max_grad_norm=0.0)
 
     def test_broken_image_while_training(self, train, data, tmp_path):
         """Cut behind its header, so that only decoding finds it, in a worker's process."""
@@ -248,20 +250,20 @@ class TestPreflight:
         assert not Run(tmp_path / "run").weights.exists()
 
     def test_silence(self, competition):
-        watch = preflight.Watch(competition)
+        watch = TrainingMonitor(competition)
         for step in range(20, 200, 20):
             watch.check(step=step, steps=20, loss=0.5, truth=0.2, predicted=0.0)
         with pytest.raises(UserError, match="has predicted no pixel in 200 steps"):
             watch.check(step=200, steps=20, loss=0.5, truth=0.2, predicted=0.0)
 
     def test_a_late_start_is_forgiven(self, competition):
-        watch = preflight.Watch(competition)
+        watch = TrainingMonitor(competition)
         for step in range(20, 2000, 20):
             watch.check(step=step, steps=20, loss=0.5, truth=0.2, predicted=0.1 if step % 180 == 0 else 0.0)
 
     def test_empty_batches(self, competition):
         with pytest.raises(UserError, match="masks of the 20 batches up to step 20 are empty"):
-            preflight.Watch(competition).check(step=20, steps=20, loss=0.5, truth=0.0, predicted=0.3)
+            TrainingMonitor(competition).check(step=20, steps=20, loss=0.5, truth=0.0, predicted=0.3)
 
 
 def test_full_disk_is_a_sentence(train, monkeypatch):

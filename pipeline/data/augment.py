@@ -9,13 +9,13 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.recipe import Augment
+from pipeline.recipe import AugmentConfig
 
 
-class Augmenter:
+class Augmentation:
     """Changes image and mask together, and the same way for the same (seed, epoch, index)."""
 
-    def __init__(self, settings: Augment, seed: int) -> None:
+    def __init__(self, settings: AugmentConfig, seed: int) -> None:
         steps: list[A.BasicTransform] = []
         if settings.horizontal_flip:
             steps.append(A.HorizontalFlip(p=settings.horizontal_flip))

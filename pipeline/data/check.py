@@ -7,13 +7,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.competition import Competition, Sample, list_training, test_samples
-from pipeline.data import rows
-from pipeline.data.examine import Finding, Seen, examine, from_error, name_of
+from pipeline.competition import Competition
+from pipeline.data.examine import ExaminedPair, Finding, examine_pair, finding_from_error, relative_name
+from pipeline.data.mask_csv import read_mask_csv
+from pipeline.data.samples import Sample, load_test_samples, load_training_samples
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 
@@ -21,7 +23,7 @@ from pipeline.host import available_cores
 _NAMED = 3
 
 
-def check(competition: Competition, data: Path, workers: int | None = None) -> list[Finding]:
+def check_data(competition: Competition, data: Path, workers: int | None = None) -> list[Finding]:
     """Test a folder of data against what its competition promises.
 
     Args:
@@ -36,11 +38,11 @@ def check(competition: Competition, data: Path, workers: int | None = None) -> l
     findings: list[Finding] = []
     # With the groups, one misnamed file would hide all the others; they are tested by themselves.
     ungrouped = competition.model_copy(update={"groups": None})
-    train = _listed(list_training, ungrouped, data, findings)
+    train = _listed(partial(load_training_samples, require_masks=False), ungrouped, data, findings)
     test: list[Sample] = []
     has_test = competition.images.test is not None and (data / competition.images.test).is_dir()
     if has_test:
-        test = _listed(test_samples, ungrouped, data, findings)
+        test = _listed(load_test_samples, ungrouped, data, findings)
     elif competition.images.test is not None:
         what = "there is no such folder of test images"
         findings.append(Finding("warning", competition.images.test, what, "add it before you predict"))
@@ -64,15 +66,15 @@ def _listed(
     try:
         return listing(competition, data)
     except UserError as error:
-        findings.append(from_error(error, data))
+        findings.append(finding_from_error(error, data))
         return []
 
 
 def _open_all(
     competition: Competition, data: Path, samples: Sequence[Sample], truth: dict[str, str], workers: int | None
-) -> list[Seen]:
-    def opened(sample: Sample) -> Seen:
-        return examine(competition, data, sample, truth.get(sample.id))
+) -> list[ExaminedPair]:
+    def opened(sample: Sample) -> ExaminedPair:
+        return examine_pair(competition, data, sample, truth.get(sample.id))
 
     with ThreadPoolExecutor(workers or available_cores()) as pool:
         return list(tqdm(pool.map(opened, samples), desc="check", total=len(samples), unit=" images", delay=2))
@@ -115,12 +117,12 @@ def _ids(competition: Competition, data: Path, name: str, findings: list[Finding
         return {}
     found: dict[str, str] = {}
     try:
-        for row in rows.read(data / name, competition.csv.columns):
+        for row in read_mask_csv(data / name, competition.csv.columns):
             if row.id in found:
                 findings.append(Finding("error", name, f"line {row.line} has {row.id} again", "remove one of its rows"))
             found[row.id] = row.rle
     except UserError as error:
-        findings.append(from_error(error, data, data / name))
+        findings.append(finding_from_error(error, data, data / name))
     return found
 
 
@@ -130,7 +132,7 @@ def _missing(file: str, ids: Iterable[str], what: str, fix: str) -> list[Finding
     return [Finding("error", file, f"{what} {named}", fix)] if ids else []
 
 
-def _twins(data: Path, train: Sequence[Seen], test: Sequence[Seen]) -> list[Finding]:
+def _twins(data: Path, train: Sequence[ExaminedPair], test: Sequence[ExaminedPair]) -> list[Finding]:
     """Files of the same content under two names."""
     findings = []
     first: dict[bytes, tuple[Path, bool]] = {}
@@ -143,21 +145,25 @@ def _twins(data: Path, train: Sequence[Seen], test: Sequence[Seen]) -> list[Find
             continue
         # Among the test images a twin costs nothing; elsewhere one may be learnt and its copy be judged.
         level = "warning" if twin_is_test else "error"
-        what = f"is the same picture as {name_of(twin, data)}"
-        findings.append(Finding(level, name_of(path, data), what, "keep one, or fetch both again"))
+        what = f"is the same picture as {relative_name(twin, data)}"
+        findings.append(Finding(level, relative_name(path, data), what, "keep one, or fetch both again"))
     masks: dict[bytes, Path] = {}
     for seen in train:
         path = seen.sample.mask
         if seen.mask_hash is not None and masks.setdefault(seen.mask_hash, path) is not path:
-            what = f"is the same mask as {name_of(masks[seen.mask_hash], data)}"
-            findings.append(Finding("warning", name_of(path, data), what, "look at both; one may be a copy by mistake"))
+            what = f"is the same mask as {relative_name(masks[seen.mask_hash], data)}"
+            findings.append(
+                Finding("warning", relative_name(path, data), what, "look at both; one may be a copy by mistake")
+            )
     return findings
 
 
 def _same_ids(data: Path, samples: Sequence[Sample]) -> list[Finding]:
     count = Counter(sample.id for sample in samples)
     return [
-        Finding("error", name_of(sample.image, data), f"shares the id {sample.id} with another image", "rename one")
+        Finding(
+            "error", relative_name(sample.image, data), f"shares the id {sample.id} with another image", "rename one"
+        )
         for sample in samples
         if count[sample.id] > 1
     ]
@@ -175,11 +181,13 @@ def _groups(competition: Competition, data: Path, samples: Sequence[Sample]) -> 
             members[match.group(1)].append(sample.image)
         else:
             what = "its name does not fit groups.pattern"
-            findings.append(Finding("error", name_of(sample.image, data), what, "rename it or correct the pattern"))
+            findings.append(
+                Finding("error", relative_name(sample.image, data), what, "rename it or correct the pattern")
+            )
     size = competition.groups.size
     for group, paths in members.items():
         if size and len(paths) != size:
-            file = name_of(paths[0].parent / f"{group}*", data)
+            file = relative_name(paths[0].parent / f"{group}*", data)
             what = f"the group {group} has {len(paths)} images; expected {size}"
             findings.append(Finding("error", file, what, "fetch what is missing, or remove the group"))
     return findings
@@ -191,13 +199,13 @@ def _strays(competition: Competition, data: Path, train: Sequence[Sample]) -> li
     for sample in train:
         if sample.mask is None:
             names = " or ".join(sample.image.stem + suffix for suffix in competition.masks.suffixes)
-            findings.append(Finding("error", name_of(sample.image, data), "has no mask", f"add {names}"))
+            findings.append(Finding("error", relative_name(sample.image, data), "has no mask", f"add {names}"))
     images, masks = competition.images, competition.masks
     for folder in filter(None, (images.train, images.val, images.test)):
         for path in _visible(data / folder):
             if path.suffix.lower() not in images.suffixes:
                 fix = "convert or remove it, or extend images.suffixes"
-                findings.append(Finding("warning", name_of(path, data), "is ignored for its ending", fix))
+                findings.append(Finding("warning", relative_name(path, data), "is ignored for its ending", fix))
     if not train:
         return findings  # Without the list of images every mask would be a stray.
     used = {sample.mask for sample in train}
@@ -211,13 +219,13 @@ def _strays(competition: Competition, data: Path, train: Sequence[Sample]) -> li
             bases = [path.name.removesuffix(end) for end in masks.suffixes if path.name.endswith(end)]
             if any(base in stems for base in bases):
                 what, fix = "is a second mask of an image, and not used", "remove one of the two"
-                findings.append(Finding("warning", name_of(path, data), what, fix))
+                findings.append(Finding("warning", relative_name(path, data), what, fix))
             elif bases:
                 fix = "add the image, or remove the mask"
-                findings.append(Finding("error", name_of(path, data), "is a mask without an image", fix))
+                findings.append(Finding("error", relative_name(path, data), "is a mask without an image", fix))
             else:
                 fix = "convert or remove it, or extend masks.suffixes"
-                findings.append(Finding("warning", name_of(path, data), "is ignored for its ending", fix))
+                findings.append(Finding("warning", relative_name(path, data), "is ignored for its ending", fix))
     return findings
 
 

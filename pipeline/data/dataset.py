@@ -1,162 +1,217 @@
-"""Samples as tensors: an endless, repeatable stream for training and native-size truth for validation."""
+"""Samples as tensors: a repeatable stream of batches for training, and masks at native size for validation."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from pipeline.competition import Competition, Sample
-from pipeline.data.augment import Augmenter
-from pipeline.data.images import read_image, read_mask, resize_mask
+from pipeline.data.augment import Augmentation
+from pipeline.data.images import read_image
+from pipeline.data.masks import read_mask, resize_mask
+from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores, available_memory
-from pipeline.recipe import Recipe
+
+Positive = int | str
+"""Pixel value of the object in mask files; see `pipeline.competition.MasksConfig`."""
 
 
-def read_pair(sample: Sample, positive: int | str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A training image at `size` = (width, height) and its mask at its own size.
-
-    Returns:
-        image (height, width, 3) uint8 RGB; mask (native height, native width) bool.
-    """
-    assert sample.mask is not None
-    return read_image(sample.image, size), read_mask(sample.mask, positive)
-
-
-class TrainingSet(Dataset):
-    """Augmented training pairs, indexed by (epoch, index) so that a worker needs no state of its own.
+class TrainDataset(Dataset[Any]):
+    """Augmented training pairs, indexed by (epoch, index), so that workers keep no state.
 
     Args:
-        samples: what to train on.
-        competition: how its masks are written.
-        recipe: input size, augmentation and seed.
-        keep: keep every pair in memory once it is decoded; each worker keeps its own.
+        samples: what to train on; every sample has a mask.
+        positive: pixel value of the object in mask files.
+        size: (width, height) of the model's input.
+        augmentation: applied to every pair.
+        cache: keep decoded pairs in memory; each worker has its own cache.
     """
 
-    def __init__(self, samples: Sequence[Sample], competition: Competition, recipe: Recipe, keep: bool = False) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        positive: Positive,
+        size: tuple[int, int],
+        augmentation: Augmentation,
+        *,
+        cache: bool = False,
+    ) -> None:
         self.samples = samples
-        self.positive = competition.masks.positive
-        self.size = recipe.input.size
-        self.augment = Augmenter(recipe.augment, recipe.seed)
-        self.keep = keep
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.positive = positive
+        self.size = size
+        self.augmentation = augmentation
+        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image (3, height, width) uint8 RGB; mask (1, height, width) uint8, 255 × the share covered."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | UserError:
+        """Return the image (3, h, w) uint8 RGB and the mask (1, h, w) uint8: 255 × the fraction covered.
+
+        An unreadable file is returned as its error, for `iterate` to raise in the main process.
+        """
         epoch, index = key
-        image, mask = self.augment(*self._decoded(index), epoch, index)
+        try:
+            image, mask = self.augmentation(*self._read(index), epoch, index)
+        except UserError as error:
+            return error
         return _channels_first(image), torch.from_numpy(np.ascontiguousarray(mask))[None]
 
-    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A pair at the network's size, before augmentation."""
-        if index in self._kept:
-            return self._kept[index]
-        image, mask = read_pair(self.samples[index], self.positive, self.size)
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return image (h, w, 3) and mask (h, w), both uint8, before augmentation."""
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        image, mask = _read_pair(self.samples[index], self.positive, self.size)
         pair = image, resize_mask(mask, self.size)
-        if self.keep:
-            self._kept[index] = pair
+        if self._cache is not None:
+            self._cache[index] = pair
         return pair
 
 
-class ValidationSet(Dataset):
-    """Held-out pairs as they are: the image at the network's size, the mask at its own."""
+class ValidationDataset(Dataset[Any]):
+    """Validation pairs: images at the model's input size, masks at native size; arguments as for `TrainDataset`."""
 
-    def __init__(self, samples: Sequence[Sample], competition: Competition, size: tuple[int, int]) -> None:
+    def __init__(self, samples: Sequence[Sample], positive: Positive, size: tuple[int, int]) -> None:
         self.samples = samples
-        self.positive = competition.masks.positive
+        self.positive = positive
         self.size = size
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image (3, height, width) uint8 RGB; mask (native height, native width) bool."""
-        image, mask = read_pair(self.samples[index], self.positive, self.size)
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | UserError:
+        """Return the image (3, h, w) uint8 RGB and the mask (native h, native w) bool; errors as `TrainDataset`."""
+        try:
+            image, mask = _read_pair(self.samples[index], self.positive, self.size)
+        except UserError as error:
+            return error
         return _channels_first(image), torch.from_numpy(mask)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) from any step on: each epoch a permutation that depends on (seed, epoch) alone."""
+    """Batches of (epoch, index) from any step on. The order of an epoch depends on (seed, epoch) only.
 
-    def __init__(self, samples: int, batch: int, epochs: int, seed: int, first_step: int = 0) -> None:
-        self.samples, self.batch, self.epochs, self.seed, self.first_step = samples, batch, epochs, seed, first_step
-        # An incomplete last batch would give its images more weight; they come again in another epoch.
-        self.steps_per_epoch = samples // batch
+    Args:
+        samples: number of samples. An incomplete last batch of an epoch is left out.
+        batch_size: samples per batch.
+        epochs: number of epochs.
+        seed: of the permutations.
+        first_step: steps before this one are skipped.
+    """
+
+    def __init__(self, samples: int, batch_size: int, epochs: int, seed: int, first_step: int = 0) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.seed = seed
+        self.first_step = first_step
+        self.steps_per_epoch = samples // batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.first_step, self.epochs * self.steps_per_epoch):
-            epoch, offset = divmod(step, self.steps_per_epoch)
-            if offset == 0 or step == self.first_step:
+            epoch, batch = divmod(step, self.steps_per_epoch)
+            if batch == 0 or step == self.first_step:
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.samples).tolist()
-            yield [(epoch, index) for index in order[offset * self.batch : (offset + 1) * self.batch]]
+            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch - self.first_step
 
 
-def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int, pin: bool) -> DataLoader:
-    """One loader over all epochs left, so that workers start once and never wait at the end of an epoch."""
+def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader:
+    """Build one loader for all epochs: its workers start once and prefetch across epochs.
+
+    Batches are images (n, 3, h, w) uint8 and masks (n, 1, h, w) uint8.
+    """
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        generator=torch.Generator(),  # else it draws from the stream that dropout uses, once more at each resume
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_one_thread,
-        **_ahead(workers),
-    )
-
-
-def validation_loader(dataset: ValidationSet, batch: int, workers: int, pin: bool) -> DataLoader:
-    """Batches of (images (n, 3, h, w) uint8, list of n native masks): masks may differ in size."""
-    return DataLoader(
-        dataset,
-        batch_size=batch,
-        collate_fn=_stack_images,
+        collate_fn=_collate_pairs,
+        # A generator of its own: the default one is dropout's, and would advance once more at each resume.
         generator=torch.Generator(),
         num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_one_thread,
-        persistent_workers=workers > 0,  # it is asked again after every epoch
-        **_ahead(workers),
+        pin_memory=pin_memory,
+        worker_init_fn=_disable_opencv_threads,
+        prefetch_factor=2 if workers else None,
     )
 
 
-def worker_count(on_cpu: bool) -> int:
-    """Loader processes: all cores beside a GPU (at most 16), one where the network itself needs the cores."""
+def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+    """Build the loader of the validation images; its workers persist between validations.
+
+    Batches are images (n, 3, h, w) uint8 and a list of n masks (native h, native w) bool, which may differ in size.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        collate_fn=_collate_native_masks,
+        generator=torch.Generator(),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_disable_opencv_threads,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers else None,
+    )
+
+
+def iterate(loader: DataLoader) -> Iterator[Any]:
+    """Yield the batches of a loader.
+
+    Raises:
+        UserError: a worker could not read a file.
+    """
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def num_loader_workers(on_cpu: bool) -> int:
+    """Return the number of worker processes: all cores (at most 16) for a GPU, 1 if the model needs the cores."""
     return 1 if on_cpu else min(available_cores(), 16)
 
 
 def fits_in_memory(samples: int, size: tuple[int, int]) -> bool:
-    """Whether that many decoded pairs of `size` = (width, height) take less than half of the free memory."""
+    """Return whether decoded pairs of `size` = (width, height) take less than half of the free memory."""
     width, height = size
     return samples * width * height * 4 < available_memory() / 2
 
 
-def require_batch(samples: int, batch: int) -> None:
-    """Raise a UserError if there are fewer training images than one batch needs."""
-    if samples < batch:
-        raise UserError(f"train.batch is {batch}, but this fold trains on {samples} images; set a smaller train.batch")
+def require_batch(samples: int, batch_size: int) -> None:
+    """Raise a UserError if a batch has more images than there are."""
+    if samples < batch_size:
+        what = f"is {batch_size}, but this fold has {samples} training images"
+        raise UserError("train.batch_size", what, "set a smaller train.batch_size")
+
+
+def _read_pair(sample: Sample, positive: Positive, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the image (h, w, 3) uint8 RGB at `size` = (width, height), and the mask (native h, native w) bool."""
+    assert sample.mask is not None
+    return read_image(sample.image, size), read_mask(sample.mask, positive)
 
 
 def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
 
 
-def _stack_images(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    images, masks = zip(*pairs, strict=True)
+def _first_error(items: Sequence[Any]) -> UserError | None:
+    return next((item for item in items if isinstance(item, UserError)), None)
+
+
+def _collate_pairs(items: list[Any]) -> Any:
+    return _first_error(items) or default_collate(items)
+
+
+def _collate_native_masks(items: list[Any]) -> Any:
+    if error := _first_error(items):
+        return error
+    images, masks = zip(*items, strict=True)
     return torch.stack(images), list(masks)
 
 
-def _ahead(workers: int) -> dict[str, int]:
-    return {"prefetch_factor": 2} if workers else {}
-
-
-def _one_thread(_: int) -> None:
-    # Each worker is one core's share already; OpenCV's own pool on top of it would only make them fight.
+def _disable_opencv_threads(_: int) -> None:
+    # The workers share the cores; OpenCV's threads on top of them only add contention.
     cv2.setNumThreads(0)

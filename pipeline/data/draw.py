@@ -12,7 +12,7 @@ _MISSED = (255, 200, 0)
 _EXTRA = (0, 220, 255)
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.45) -> np.ndarray:
+def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.45) -> np.ndarray:
     """Tint the masked part of a picture and draw its edge.
 
     Args:
@@ -30,7 +30,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.45) -> np.nd
     return result
 
 
-def errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def draw_errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Show where a mask is wrong: yellow what it missed, cyan what it added, on a darkened picture.
 
     Args:
@@ -44,7 +44,7 @@ def errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray
     return result
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], width: int = 480) -> np.ndarray:
+def tile_images(rows: Sequence[Sequence[np.ndarray]], width: int = 480) -> np.ndarray:
     """Tile pictures (h, w, 3) of any sizes into one, each as wide as `width` and as high as the first one then is."""
     height = round(rows[0][0].shape[0] * width / rows[0][0].shape[1])
     return np.vstack([np.hstack([resize_image(picture, (width, height)) for picture in row]) for row in rows])

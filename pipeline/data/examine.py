@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 
-from pipeline.competition import Competition, Sample
-from pipeline.data import rle
-from pipeline.data.images import decode_image, image_size, read_bytes, read_mask
+from pipeline.competition import Competition
+from pipeline.data.images import decode_image, image_size, read_bytes
+from pipeline.data.masks import read_mask
+from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, runs_to_rle
+from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 
 # Bytes of padding between two parts of a JPEG that say nothing of damage.
@@ -32,7 +34,7 @@ class Finding:
 
 
 @dataclass
-class Seen:
+class ExaminedPair:
     """What opening one image and its mask has shown."""
 
     sample: Sample
@@ -42,7 +44,7 @@ class Seen:
     """None also for an empty mask: those are alike by right."""
 
 
-def examine(competition: Competition, data: Path, sample: Sample, row: str | None = None) -> Seen:
+def examine_pair(competition: Competition, data: Path, sample: Sample, row: str | None = None) -> ExaminedPair:
     """Open an image and its mask.
 
     Args:
@@ -54,14 +56,14 @@ def examine(competition: Competition, data: Path, sample: Sample, row: str | Non
     Returns:
         The findings, and hashes of the contents. A file that cannot be read is a finding as well.
     """
-    seen = Seen(sample)
+    seen = ExaminedPair(sample)
     size = _open_image(competition, data, seen)
     if sample.mask is not None:
         _open_mask(competition, data, seen, sample.mask, size, row)
     return seen
 
 
-def _open_image(competition: Competition, data: Path, seen: Seen) -> tuple[int, int] | None:
+def _open_image(competition: Competition, data: Path, seen: ExaminedPair) -> tuple[int, int] | None:
     """Decode an image; its (width, height), or None if it is broken."""
     path = seen.sample.image
     try:
@@ -76,10 +78,12 @@ def _open_image(competition: Competition, data: Path, seen: Seen) -> tuple[int, 
                 # code shows in no decoder.) A few stray bytes between two parts are harmless: some cameras pad.
                 stray = re.search(r"(\d+) extraneous bytes", complaint)
                 level = "warning" if stray and int(stray[1]) <= _PADDING else "error"
-                seen.findings.append(Finding(level, name_of(path, data), f"is damaged inside ({complaint})", _REFETCH))
+                seen.findings.append(
+                    Finding(level, relative_name(path, data), f"is damaged inside ({complaint})", _REFETCH)
+                )
         size = image_size(path)
     except UserError as error:
-        seen.findings.append(from_error(error, data, path))
+        seen.findings.append(finding_from_error(error, data, path))
         return None
     except Exception as error:  # A decoder that stumbles over one file must not hide what is wrong with the others.
         seen.findings.append(_crash(error, data, path))
@@ -87,7 +91,7 @@ def _open_image(competition: Competition, data: Path, seen: Seen) -> tuple[int, 
     wanted = competition.images.size
     if wanted and size != wanted:
         what = f"is {size[0]} × {size[1]} pixels; expected {wanted[0]} × {wanted[1]}"
-        seen.findings.append(Finding("error", name_of(path, data), what, f"{_REFETCH}, or correct images.size"))
+        seen.findings.append(Finding("error", relative_name(path, data), what, f"{_REFETCH}, or correct images.size"))
     return size
 
 
@@ -104,15 +108,15 @@ def _jpeg_complaint(content: bytes) -> str | None:
 
 
 def _open_mask(
-    competition: Competition, data: Path, seen: Seen, path: Path, size: tuple[int, int] | None, row: str | None
+    competition: Competition, data: Path, seen: ExaminedPair, path: Path, size: tuple[int, int] | None, row: str | None
 ) -> None:
     """Decode the mask of an image of this size and compare it to its row in the competition's CSV."""
-    name = name_of(path, data)
+    name = relative_name(path, data)
     try:
         mask = read_mask(path, competition.masks.positive)
         content = read_bytes(path)
     except UserError as error:
-        seen.findings.append(from_error(error, data, path))
+        seen.findings.append(finding_from_error(error, data, path))
         return
     except Exception as error:  # As above.
         seen.findings.append(_crash(error, data, path))
@@ -139,30 +143,30 @@ def _open_mask(
 
 def _difference(mask: np.ndarray, text: str, competition: Competition) -> str | None:
     """How a mask differs from a run-length encoding; None if it does not."""
-    runs = rle.from_mask(mask, competition.csv.order)
-    if rle.to_text(runs) == text:
+    runs = mask_to_runs(mask, competition.csv.order)
+    if runs_to_rle(runs) == text:
         return None
     try:
-        others = rle.parse(text, mask.size)
+        others = parse_rle(text, mask.size)
     except ValueError as error:
         return str(error)
-    pixels = int(runs[:, 1].sum() + others[:, 1].sum()) - 2 * rle.overlap(runs, others)
+    pixels = int(runs[:, 1].sum() + others[:, 1].sum()) - 2 * count_overlap(runs, others)
     return f"{pixels:,} pixels" if pixels else None
 
 
-def from_error(error: UserError, data: Path, path: Path | None = None) -> Finding:
+def finding_from_error(error: UserError, data: Path, path: Path | None = None) -> Finding:
     """Take a sentence "file: what is wrong; what to do" apart."""
     text = str(error)
     if path is None or not text.startswith(f"{path}: "):
         path = Path(text.partition(": ")[0])
     rest = text.removeprefix(f"{path}: ")
     what, _, fix = rest.rpartition("; ")
-    return Finding("error", name_of(path, data), what or rest, fix if what else _REFETCH)
+    return Finding("error", relative_name(path, data), what or rest, fix if what else _REFETCH)
 
 
 def _crash(error: Exception, data: Path, path: Path) -> Finding:
-    return Finding("error", name_of(path, data), f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
+    return Finding("error", relative_name(path, data), f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
 
 
-def name_of(path: Path, data: Path) -> str:
+def relative_name(path: Path, data: Path) -> str:
     return path.relative_to(data).as_posix() if path.is_relative_to(data) else path.as_posix()

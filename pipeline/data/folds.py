@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.competition import Sample
+from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.files import write_text
 
-NEVER = -1
+NEVER_HELD_OUT = -1
 """The fold of an image that is always trained on."""
 
 _COLUMNS = ["id", "group", "fold", "area"]
 
 
-def split(groups: Sequence[str], areas: Sequence[float], count: int, seed: int = 0) -> np.ndarray:
+def split_groups(groups: Sequence[str], areas: Sequence[float], count: int, seed: int = 0) -> np.ndarray:
     """Deal whole groups to folds so that the mask areas of all folds are alike.
 
     Args:
@@ -52,7 +52,7 @@ def split(groups: Sequence[str], areas: Sequence[float], count: int, seed: int =
     return folds
 
 
-def make(samples: Sequence[Sample], areas: Sequence[float], count: int, seed: int = 0) -> pd.DataFrame:
+def make_folds(samples: Sequence[Sample], areas: Sequence[float], count: int, seed: int = 0) -> pd.DataFrame:
     """The table of folds of a competition: columns id, group, fold, area.
 
     Where the competition has a val folder, that is fold 0 and all else is always trained on.
@@ -62,22 +62,22 @@ def make(samples: Sequence[Sample], areas: Sequence[float], count: int, seed: in
     """
     groups = [sample.group for sample in samples]
     if any(sample.val for sample in samples):
-        folds = np.array([0 if sample.val else NEVER for sample in samples])
+        folds = np.array([0 if sample.val else NEVER_HELD_OUT for sample in samples])
     else:
         try:
-            folds = split(groups, areas, count, seed)
+            folds = split_groups(groups, areas, count, seed)
         except ValueError as error:
-            raise UserError(f"{error}; set `folds` in the competition's file to at most {len(set(groups))}") from None
+            raise UserError("", error, f"set `folds` in the competition's file to at most {len(set(groups))}") from None
     ids = [sample.id for sample in samples]
     return pd.DataFrame({"id": ids, "group": groups, "fold": folds, "area": np.round(areas, 6)})
 
 
-def save(table: pd.DataFrame, path: Path) -> None:
+def save_folds(table: pd.DataFrame, path: Path) -> None:
     """Write a table of folds as CSV, whole or not at all."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
+def read_folds(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
     """Read the fold of every sample and prove that none leaks.
 
     Returns:
@@ -91,13 +91,13 @@ def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
     try:
         table = pd.read_csv(path, dtype={"id": str, "group": str, "fold": int}, keep_default_na=False)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `make folds`") from None
+        raise UserError(path, "no such file", "run `make folds`") from None
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: is not a table of folds ({error}); {again}") from None
+        raise UserError(path, f"is not a table of folds ({error})", again) from None
     if list(table.columns) != _COLUMNS:
-        raise UserError(f"{path}: has columns {', '.join(table.columns)}; expected {', '.join(_COLUMNS)}; {again}")
+        raise UserError(path, f"has columns {', '.join(table.columns)}; expected {', '.join(_COLUMNS)}", again)
     if table.id.duplicated().any():
-        raise UserError(f"{path}: {table.id[table.id.duplicated()].iloc[0]} stands in it twice; {again}")
+        raise UserError(path, f"{table.id[table.id.duplicated()].iloc[0]} stands in it twice", again)
     # The groups are asked of the data, not of the file: a file that was edited could hide a leak.
     group_of = {sample.id: sample.group for sample in samples}
     fold_of = dict(zip(table.id, table.fold.tolist(), strict=True))
@@ -105,17 +105,19 @@ def read(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
         missing, extra = sorted(group_of.keys() - fold_of.keys()), sorted(fold_of.keys() - group_of.keys())
         what = f"{len(missing)} images are not in it" if missing else f"{len(extra)} of its images are not in the data"
         raise UserError(
-            f"{path}: {what}, such as {(missing or extra)[0]}; set DATA to the data it was made for, or {again}"
+            path, f"{what}, such as {(missing or extra)[0]}", f"set DATA to the data it was made for, or {again}"
         )
     seen: dict[str, int] = {}
     for name, fold in fold_of.items():
         group = group_of[name]
         if seen.setdefault(group, fold) != fold:
-            raise UserError(f"{path}: group {group} stands in folds {seen[group]} and {fold}, which leaks; {again}")
+            raise UserError(path, f"group {group} stands in folds {seen[group]} and {fold}, which leaks", again)
     return fold_of
 
 
-def hold_out(samples: Sequence[Sample], fold_of: dict[str, int], fold: int | None) -> tuple[list[Sample], list[Sample]]:
+def split_samples(
+    samples: Sequence[Sample], fold_of: dict[str, int], fold: int | None
+) -> tuple[list[Sample], list[Sample]]:
     """Samples to train on, and samples held out by `fold`: none if it is None.
 
     Raises:
@@ -123,11 +125,11 @@ def hold_out(samples: Sequence[Sample], fold_of: dict[str, int], fold: int | Non
     """
     held_out = [sample for sample in samples if fold_of[sample.id] == fold]
     if not held_out and fold is not None:
-        known = sorted(set(fold_of.values()) - {NEVER})
-        raise UserError(f"there is no fold {fold}; folds are {', '.join(map(str, known))}")
+        known = sorted(set(fold_of.values()) - {NEVER_HELD_OUT})
+        raise UserError("", f"there is no fold {fold}", f"folds are {', '.join(map(str, known))}")
     return [sample for sample in samples if fold_of[sample.id] != fold], held_out
 
 
-def fingerprint(samples: Sequence[Sample]) -> str:
+def fingerprint_ids(samples: Sequence[Sample]) -> str:
     """A short hash of the ids of samples, in any order: tells whether weights have seen an image."""
     return hashlib.sha256("\n".join(sorted(sample.id for sample in samples)).encode()).hexdigest()[:16]

@@ -22,7 +22,16 @@ Image.MAX_IMAGE_PIXELS = 2**31
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DIRECT_MODES = ("RGB", "L")
 # What Pillow's readers were seen to raise on damaged files.
-_FAULTS = (OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error, UnidentifiedImageError)
+DECODER_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    UnidentifiedImageError,
+)
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -54,46 +63,9 @@ def decode_image(data: bytes, path: Path, size: tuple[int, int] | None = None) -
                 image = _decode_jpeg(data, size)
             if image is None:
                 image = _convert(picture)
-    except _FAULTS as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); fetch the file again, or remove it") from None
+    except DECODER_ERRORS as error:
+        raise UserError(path, f"cannot be decoded ({error})", "fetch the file again, or remove it") from None
     return image if size is None else resize_image(image, size)
-
-
-def read_mask(path: Path, positive: int | str) -> np.ndarray:
-    """Read a mask at its own size.
-
-    Args:
-        path: a GIF, PNG or other lossless file; of a palette image the indices count, not the colours.
-        positive: 1 or 255, the value of the object beside 0, or "nonzero" for any.
-
-    Returns:
-        (height, width) bool.
-
-    Raises:
-        UserError: the file cannot be decoded, has colours, or has values other than 0 and `positive`.
-    """
-    try:
-        with Image.open(io.BytesIO(read_bytes(path))) as picture:
-            values = np.asarray(picture)
-            mode = picture.mode
-    except _FAULTS as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); fetch the file again, or remove it") from None
-    if values.ndim == 3:
-        # Masks saved as RGB or RGBA: equal channels are a grayscale picture in disguise, an alpha channel says nothing.
-        colours = values[..., :1] if mode == "LA" else values[..., :3]
-        if (colours != colours[..., :1]).any():
-            raise UserError(f"{path}: is a colour picture, not a mask; save it with one channel")
-        values = colours[..., 0]
-    mask = values != 0
-    if mode == "1" or positive == "nonzero":
-        return mask
-    if (mask & (values != positive)).any():
-        found = ", ".join(map(str, np.unique(values)[:6]))
-        # The usual mistake gets its own mend.
-        other = {1: 255, 255: 1}[int(positive)]
-        fix = f"set masks.positive = {other}" if found in (str(other), f"0, {other}") else "save it without smoothing"
-        raise UserError(f"{path}: mask values are {{{found}}}; expected {{0, {positive}}}: {fix}")
-    return mask
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -107,8 +79,8 @@ def image_size(path: Path) -> tuple[int, int]:
             width, height = picture.size
             # Orientations 5 to 8 lie on their side.
             return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
-    except _FAULTS as error:
-        raise UserError(f"{path}: cannot be opened ({error}); fetch the file again, or remove it") from None
+    except DECODER_ERRORS as error:
+        raise UserError(path, f"cannot be opened ({error})", "fetch the file again, or remove it") from None
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -120,20 +92,6 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Shrink a mask softly for training.
-
-    Args:
-        mask: (height, width) bool.
-        size: (width, height).
-
-    Returns:
-        (height, width) uint8: 255 × the share of each new pixel that the mask covers. Rounding it to 0 or 1 instead
-        would limit the Dice at native size to 0.998 at half scale.
-    """
-    return resize_image(mask.astype(np.uint8) * 255, size)
-
-
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
@@ -143,7 +101,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray | None:

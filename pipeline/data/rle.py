@@ -8,10 +8,10 @@ Everything works on arrays of runs; text and masks are two ways of writing them.
 
 import numpy as np
 
-from pipeline.competition import Order
+from pipeline.competition import PixelOrder
 
 
-def encode(mask: np.ndarray, order: Order = "row") -> str:
+def mask_to_rle(mask: np.ndarray, order: PixelOrder = "row") -> str:
     """Write a mask as text.
 
     Args:
@@ -24,10 +24,10 @@ def encode(mask: np.ndarray, order: Order = "row") -> str:
     Raises:
         ValueError: the array is not two-dimensional or has values other than 0 and 1.
     """
-    return to_text(from_mask(mask, order))
+    return runs_to_rle(mask_to_runs(mask, order))
 
 
-def decode(text: str, shape: tuple[int, int], order: Order = "row") -> np.ndarray:
+def rle_to_mask(text: str, shape: tuple[int, int], order: PixelOrder = "row") -> np.ndarray:
     """Read a mask from text.
 
     Args:
@@ -41,10 +41,10 @@ def decode(text: str, shape: tuple[int, int], order: Order = "row") -> np.ndarra
     Raises:
         ValueError: the text is not a list of sorted, disjoint runs inside the image; the message says where.
     """
-    return to_mask(parse(text, shape[0] * shape[1]), shape, order)
+    return runs_to_mask(parse_rle(text, shape[0] * shape[1]), shape, order)
 
 
-def from_mask(mask: np.ndarray, order: Order = "row") -> np.ndarray:
+def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
     """The runs of a mask: (n, 2) int64, a 0-based start and a length each, sorted."""
     if mask.ndim != 2:
         raise ValueError(f"mask has shape {mask.shape}; expected (height, width)")
@@ -64,7 +64,7 @@ def from_mask(mask: np.ndarray, order: Order = "row") -> np.ndarray:
     return np.stack([pairs[:, 0], pairs[:, 1] - pairs[:, 0]], axis=1)
 
 
-def to_mask(runs: np.ndarray, shape: tuple[int, int], order: Order = "row") -> np.ndarray:
+def runs_to_mask(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder = "row") -> np.ndarray:
     """The mask of sorted, disjoint runs: (height, width) bool."""
     height, width = shape
     bounds = np.empty(2 * len(runs) + 2, dtype=np.int64)
@@ -76,12 +76,12 @@ def to_mask(runs: np.ndarray, shape: tuple[int, int], order: Order = "row") -> n
     return pixels.reshape(height, width) if order == "row" else pixels.reshape(width, height).T
 
 
-def to_text(runs: np.ndarray) -> str:
+def runs_to_rle(runs: np.ndarray) -> str:
     """The text of runs with 0-based starts."""
     return " ".join(map(str, (runs + (1, 0)).ravel().tolist()))
 
 
-def parse(text: str, pixels: int) -> np.ndarray:
+def parse_rle(text: str, pixels: int) -> np.ndarray:
     """Read and prove the runs of a text.
 
     Args:
@@ -121,14 +121,14 @@ def parse(text: str, pixels: int) -> np.ndarray:
     return runs
 
 
-def overlap(first: np.ndarray, second: np.ndarray) -> int:
+def count_overlap(first: np.ndarray, second: np.ndarray) -> int:
     """How many pixels two masks share, given as sorted, disjoint runs."""
     if not len(first) or not len(second):
         return 0
     return int((_pixels_before(second, first.sum(axis=1)) - _pixels_before(second, first[:, 0])).sum())
 
 
-def breaks(runs: np.ndarray, stride: int, pixels: int) -> int:
+def count_breaks(runs: np.ndarray, stride: int, pixels: int) -> int:
     """How many pixels of a mask have no pixel of it `stride` numbers further on, counted around the end of the image.
 
     Neighbouring rows of a real mask are nearly equal. So this is small where `stride` is the width of the rows that
@@ -140,7 +140,7 @@ def breaks(runs: np.ndarray, stride: int, pixels: int) -> int:
     around = np.stack([np.maximum(starts, pixels), ends], axis=1)[ends > pixels] - pixels
     moved = np.concatenate([around, inside])
     moved[:, 1] -= moved[:, 0]
-    return int(runs[:, 1].sum()) - overlap(runs, moved)
+    return int(runs[:, 1].sum()) - count_overlap(runs, moved)
 
 
 def _pixels_before(runs: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Predictions beside the truth: photo, mask over it, and where it is wrong."""
+"""Draw predictions next to the truth: image, mask over it, and errors."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,100 +7,105 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline import runs
-from pipeline.competition import Competition, test_samples, training_samples
-from pipeline.data import draw, rle, rows
+from pipeline.competition import Competition
+from pipeline.data.draw import draw_errors, draw_overlay, tile_images
 from pipeline.data.images import read_image
+from pipeline.data.mask_csv import read_mask_csv
+from pipeline.data.rle import rle_to_mask
+from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation
-from pipeline.files import atomic
-from pipeline.predict.ensemble import device_for, load_member
-from pipeline.predict.stream import probabilities
+from pipeline.evaluation.result import Evaluation
+from pipeline.files import atomic_write
+from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
+from pipeline.inference.postprocess import binarize
+from pipeline.inference.stream import predict_probabilities
+from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
 
 
 def write_comparison(
     competition: Competition, data: Path, submission: Path, solution: Path, ids: Sequence[str], out: Path
 ) -> None:
-    """Write one picture with a row for each id: the photo, the predicted mask over it, what was missed and added.
+    """Draw one row per test image: the image, the submitted mask over it, the pixels it missed and added.
 
     Args:
-        competition: what the data is.
-        data: the folder that holds the competition's files.
+        competition: describes the data.
+        data: the data folder.
         submission: a submission file.
-        solution: the true masks, in the same form.
-        ids: of test images, in the order of the rows.
+        solution: the true masks in the same format.
+        ids: test images, in the order of the rows.
         out: a .jpg or .png file.
 
     Raises:
-        UserError: an id is in none of the files, or a file cannot be read.
+        UserError: an id is missing in a file or has no image, or a file cannot be read.
     """
-    samples = {sample.id: sample for sample in test_samples(competition, data)}
-    predicted, true = (masks_of(path, competition, ids) for path in (submission, solution))
-    compared = []
-    for name in ids:
-        if name not in samples:
-            raise UserError(f"{data}: has no test image {name}; check the id")
-        image = read_image(samples[name].image)
+    samples = {sample.id: sample for sample in load_test_samples(competition, data)}
+    predicted, true = (read_masks(path, competition, ids) for path in (submission, solution))
+    rows = []
+    for id in ids:
+        if id not in samples:
+            raise UserError(data, f"has no test image {id}", "check the id")
+        image = read_image(samples[id].image)
         shape = (image.shape[0], image.shape[1])
-        mask, truth = (rle.decode(texts[name], shape, competition.csv.order) for texts in (predicted, true))
-        compared.append((image, mask, truth))
-    _write(compared, out)
+        mask, truth = (rle_to_mask(texts[id], shape, competition.csv.order) for texts in (predicted, true))
+        rows.append((image, mask, truth))
+    _write_rows(rows, out)
 
 
-def write_worst(
+def write_worst_images(
     competition: Competition,
     recipes: Sequence[Recipe],
     data: Path,
-    folders: Sequence[Path],
+    runs_folders: Sequence[Path],
     evaluation: Evaluation,
     table: pd.DataFrame,
     out: Path,
     count: int = 8,
 ) -> None:
-    """Write one picture with a row for each of the worst held-out images, as `write_comparison` does.
+    """Draw one row for each of the worst validation images, as `write_comparison` does.
 
     Args:
-        competition: what the data is.
-        recipes: that were evaluated.
-        data: the folder that holds the competition's files.
-        folders: of each recipe's runs.
-        evaluation: gives weights and threshold.
-        table: of all images, as `evaluate` returns it; columns id, fold and dice are used.
+        competition: describes the data.
+        recipes: the recipes that were evaluated.
+        data: the data folder.
+        runs_folders: the runs folder of each recipe.
+        evaluation: gives ensemble weights and threshold.
+        table: one row per image, from `evaluate_oof`; columns id, fold and dice are used.
         out: a .jpg or .png file.
-        count: how many images.
+        count: number of images.
     """
-    samples = {sample.id: sample for sample in training_samples(competition, data)}
+    samples = {sample.id: sample for sample in load_training_samples(competition, data)}
     worst = table.nsmallest(count, "dice")
-    device = device_for(recipes)
-    compared = {}
-    for fold, names in worst.groupby("fold").id:
+    device = choose_prediction_device(recipes)
+    rows = {}
+    for fold, ids in worst.groupby("fold").id:
         members = [
-            load_member([runs.of_fold(folder, int(fold)).weights], device, recipe)[0]
-            for recipe, folder in zip(recipes, folders, strict=True)
+            load_ensemble_member([fold_run(folder, int(fold)).weights], device, recipe)[0]
+            for recipe, folder in zip(recipes, runs_folders, strict=True)
         ]
-        for item in probabilities(members, [samples[name] for name in names], truth=competition):
-            mask = (item.mean(evaluation.weights) >= evaluation.threshold).cpu().numpy()
+        for item in predict_probabilities(members, [samples[id] for id in ids], truth=competition):
+            probability = item.mean(evaluation.ensemble.used)
+            mask = binarize(probability, evaluation.threshold.used, may_be_empty=competition.masks.may_be_empty)
             assert item.truth is not None
-            compared[item.sample.id] = read_image(item.sample.image), mask, item.truth
-    _write([compared[name] for name in worst.id], out)
+            rows[item.sample.id] = read_image(item.sample.image), mask.cpu().numpy(), item.truth
+    _write_rows([rows[id] for id in worst.id], out)
 
 
-def _write(compared: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:
-    """Write rows of (image (h, w, 3), predicted mask (h, w), true mask (h, w)) as one picture."""
-    pictures = [[image, draw.overlay(image, mask), draw.errors(image, mask, truth)] for image, mask, truth in compared]
-    with atomic(out) as temporary:
-        Image.fromarray(draw.grid(pictures)).save(temporary, quality=88)
+def _write_rows(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:
+    """Draw rows of image (h, w, 3) uint8, predicted mask (h, w) bool and true mask (h, w) bool into one file."""
+    drawings = [[image, draw_overlay(image, mask), draw_errors(image, mask, truth)] for image, mask, truth in rows]
+    with atomic_write(out) as temporary:
+        Image.fromarray(tile_images(drawings)).save(temporary, quality=88)
 
 
-def masks_of(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, str]:
-    """The texts of some masks in a CSV file, by id.
+def read_masks(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, str]:
+    """Read the RLE of some ids from a CSV file.
 
     Raises:
-        UserError: the file cannot be read, or an id is not in it.
+        UserError: the file cannot be read or has no row for an id.
     """
     wanted = set(ids)
-    found = {row.id: row.rle for row in rows.read(path, competition.csv.columns) if row.id in wanted}
+    found = {row.id: row.rle for row in read_mask_csv(path, competition.csv.columns) if row.id in wanted}
     if missing := wanted - found.keys():
-        raise UserError(f"{path}: has no row for {min(missing)}; check the id")
+        raise UserError(path, f"has no row for {min(missing)}", "check the id")
     return found

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.data import rle
-from pipeline.data.rows import Lookup, columns_of, read, write
+from pipeline.data.mask_csv import MaskCsvLookup, read_header, read_mask_csv, write_mask_csv
+from pipeline.data.rle import runs_to_rle
 from pipeline.errors import UserError
 from pipeline.submission.score import runs_of
 
@@ -22,7 +22,7 @@ from pipeline.submission.score import runs_of
 _ANY_SIZE = 2**62
 
 
-def vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.ndarray:
+def majority_vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.ndarray:
     """The pixels on which more than half of the weight agrees; exactly half is background.
 
     Args:
@@ -47,7 +47,7 @@ def vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.ndarray:
     return np.stack([edges[:, 0], edges[:, 1] - edges[:, 0]], axis=1)
 
 
-def blend(paths: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> int:
+def blend_submissions(paths: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> int:
     """Write the weighted majority of several submissions; memory does not grow with their masks.
 
     Args:
@@ -63,12 +63,12 @@ def blend(paths: Sequence[Path], out: Path, weights: Sequence[float] | None = No
             faulty mask, or `out` is one of the files.
     """
     if len(paths) < 2:
-        raise UserError(f"{len(paths)} file to blend; give two or more")
+        raise UserError("", f"{len(paths)} file to blend", "give two or more")
     if out.resolve() in [path.resolve() for path in paths]:
-        raise UserError(f"{out}: is one of the files to blend; write the blend to another name")
+        raise UserError(out, "is one of the files to blend", "write the blend to another name")
     whole = whole_weights([1] * len(paths) if weights is None else weights, len(paths))
-    columns = columns_of(paths[0])
-    return write(out, columns, _rows(paths, columns, whole, out.parent))
+    columns = read_header(paths[0])
+    return write_mask_csv(out, columns, _rows(paths, columns, whole, out.parent))
 
 
 def whole_weights(weights: Sequence[float], count: int) -> list[int]:
@@ -78,17 +78,19 @@ def whole_weights(weights: Sequence[float], count: int) -> list[int]:
         UserError: there are not `count` of them, or one is not above 0, not finite, or tiny beside another.
     """
     if len(weights) != count:
-        raise UserError(f"{len(weights)} weights for {count} files; give one weight for each file")
+        raise UserError("", f"{len(weights)} weights for {count} files", "give one weight for each file")
     for weight in weights:
         if not (math.isfinite(weight) and weight > 0):
-            raise UserError(f"the weight {weight} is not above 0; give each file a positive weight or leave it out")
+            raise UserError(
+                "", f"the weight {weight} is not above 0", "give each file a positive weight or leave it out"
+            )
     # By their decimal digits: in binary, 0.1 + 0.2 is more than 0.3 and would break the tie.
     fractions = [Fraction(str(float(weight))) for weight in weights]
     scale = math.lcm(*(fraction.denominator for fraction in fractions))
     whole = [int(fraction * scale) for fraction in fractions]
     whole = [weight // math.gcd(*whole) for weight in whole]
     if sum(whole) >= 2**62:
-        raise UserError(f"the weights {', '.join(map(str, weights))} are too far apart; give them fewer digits")
+        raise UserError("", f"the weights {', '.join(map(str, weights))} are too far apart", "give them fewer digits")
     return whole
 
 
@@ -98,13 +100,13 @@ def _rows(
     seen: set[str] = set()
     with ExitStack() as stack:
         # Beside the result, and not in the system's folder, which is often memory.
-        others = [stack.enter_context(Lookup(path, columns, spool=folder)) for path in paths[1:]]
-        for row in tqdm(read(paths[0], columns), desc="blend", unit=" rows", delay=2):
+        others = [stack.enter_context(MaskCsvLookup(path, columns, spool=folder)) for path in paths[1:]]
+        for row in tqdm(read_mask_csv(paths[0], columns), desc="blend", unit=" rows", delay=2):
             if row.id in seen:
-                raise UserError(f"{paths[0]}: line {row.line} has {row.id} again; remove one of its rows")
+                raise UserError(paths[0], f"line {row.line} has {row.id} again", "remove one of its rows")
             seen.add(row.id)
             rows = [row, *(other.take(row.id) for other in others)]
             masks = [runs_of(each, path, _ANY_SIZE) for each, path in zip(rows, paths, strict=True)]
-            yield row.id, rle.to_text(vote(masks, weights))
+            yield row.id, runs_to_rle(majority_vote(masks, weights))
         for other in others:
             other.finish()

@@ -7,20 +7,23 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.competition import Competition, Sample
-from pipeline.data import rle
-from pipeline.data.rows import Lookup, Row, read
+from pipeline.competition import Competition
+from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
+from pipeline.data.rle import count_overlap, parse_rle
+from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.files import write_text
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
+def dice_of_runs(first: np.ndarray, second: np.ndarray) -> float:
     """2·|X∩Y| / (|X|+|Y|) of two masks given as (n, 2) runs, from 0 to 1; two empty masks agree: 1."""
     total = int(first[:, 1].sum() + second[:, 1].sum())
-    return 2 * rle.overlap(first, second) / total if total else 1.0
+    return 2 * count_overlap(first, second) / total if total else 1.0
 
 
-def score(path: Path, solution: Path, competition: Competition, shapes: Mapping[str, tuple[int, int]]) -> pd.Series:
+def score_submission(
+    path: Path, solution: Path, competition: Competition, shapes: Mapping[str, tuple[int, int]]
+) -> pd.Series:
     """Dice of every image at native size, computed on the runs; the score on the leaderboard is the mean.
 
     Args:
@@ -36,23 +39,23 @@ def score(path: Path, solution: Path, competition: Competition, shapes: Mapping[
         UserError: the ids of the files differ or one comes twice, a file is unreadable or empty, or a mask is faulty.
     """
     scores: dict[str, float] = {}
-    with Lookup(path, competition.csv.columns) as submitted:
-        for truth in tqdm(read(solution, competition.csv.columns), desc="score", unit=" images", delay=2):
+    with MaskCsvLookup(path, competition.csv.columns) as submitted:
+        for truth in tqdm(read_mask_csv(solution, competition.csv.columns), desc="score", unit=" images", delay=2):
             if truth.id not in shapes:
-                raise UserError(f"{solution}: line {truth.line}: there is no image {truth.id!r}; remove the row")
+                raise UserError(solution, f"line {truth.line}: there is no image {truth.id!r}", "remove the row")
             if truth.id in scores:
-                raise UserError(f"{solution}: line {truth.line} has {truth.id} again; remove one of its rows")
+                raise UserError(solution, f"line {truth.line} has {truth.id} again", "remove one of its rows")
             height, width = shapes[truth.id]
             pixels = height * width
             row = submitted.take(truth.id)
-            scores[truth.id] = dice(runs_of(row, path, pixels), runs_of(truth, solution, pixels))
+            scores[truth.id] = dice_of_runs(runs_of(row, path, pixels), runs_of(truth, solution, pixels))
         submitted.finish()
     if not scores:
-        raise UserError(f"{solution}: has no rows; fetch it again")
+        raise UserError(solution, "has no rows", "fetch it again")
     return pd.Series(scores, name="dice", dtype=float)
 
 
-def save(scores: pd.Series, samples: Sequence[Sample], path: Path) -> None:
+def save_scores(scores: pd.Series, samples: Sequence[Sample], path: Path) -> None:
     """Write scores as a CSV of id, group and dice, which `pipeline.evaluate.gain` compares with another.
 
     Args:
@@ -65,14 +68,14 @@ def save(scores: pd.Series, samples: Sequence[Sample], path: Path) -> None:
     """
     groups = {sample.id: sample.group for sample in samples}
     if missing := [name for name in scores.index if name not in groups]:
-        raise UserError(f"{missing[0]}: was scored, but its image is missing, and so its group; fetch it")
+        raise UserError(missing[0], "was scored, but its image is missing, and so its group", "fetch it")
     rows = "".join(f"{name},{groups[name]},{value:.6f}\n" for name, value in scores.items())
     write_text(path, "id,group,dice\n" + rows)
 
 
-def runs_of(row: Row, path: Path, pixels: int) -> np.ndarray:
+def runs_of(row: MaskRow, path: Path, pixels: int) -> np.ndarray:
     """The (n, 2) runs of a row of `path`; UserError if they are faulty."""
     try:
-        return rle.parse(row.rle, pixels)
+        return parse_rle(row.rle, pixels)
     except ValueError as error:
-        raise UserError(f"{path}: line {row.line} ({row.id}): {error}; correct it or predict again") from None
+        raise UserError(path, f"line {row.line} ({row.id}): {error}", "correct it or predict again") from None

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import competition as competitions
-from pipeline.competition import Competition
-from pipeline.submission import credentials
-from pipeline.submission.kaggle import Kaggle, Patience
+from pipeline.competition import Competition, load_competition
+from pipeline.kaggle.client import KaggleClient, RetryPolicy
+from pipeline.kaggle.credentials import _warn
 from tests.standin.archives import pack, scorer
 from tests.standin.server import Standin
 from tests.standin.world import World
 
-HASTY = Patience(start_s=20.0, stall_s=10.0, tries=1, pause_s=0.1)
+HASTY = RetryPolicy(start_s=20.0, stall_s=10.0, tries=1, pause_s=0.1)
 TOML = """
 slug = "tiny-cars"
 title = "Tiny"
@@ -64,7 +63,7 @@ def tiny(tmp_path: Path) -> Competition:
     folder = tmp_path / "competitions"
     folder.mkdir()
     (folder / "tiny.toml").write_text(TOML)
-    return competitions.load("tiny", folder)
+    return load_competition("tiny", folder)
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(folder / ".kaggle"))
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    credentials._warn.cache_clear()
+    _warn.cache_clear()
     return folder
 
 
@@ -106,6 +105,6 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def kaggle(standin: Standin) -> Kaggle:
+def kaggle(standin: Standin) -> KaggleClient:
     """The client on the tiny competition, without patience."""
-    return Kaggle(standin.world.slug, HASTY)
+    return KaggleClient(standin.world.slug, HASTY)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.submission import causes, credentials
-from pipeline.submission.causes import KaggleError
-from pipeline.submission.kaggle import Kaggle, Patience
+from pipeline.kaggle.client import KaggleClient, RetryPolicy
+from pipeline.kaggle.credentials import credential_sources, scrub, warn_if_readable
+from pipeline.kaggle.errors import Cause, KaggleError, classify_output, kaggle_error
 from tests.standin.server import Standin
 from tests.standin.world import Account
 
 
-def test_lists_files_over_several_pages(kaggle: Kaggle, standin: Standin) -> None:
+def test_lists_files_over_several_pages(kaggle: KaggleClient, standin: Standin) -> None:
     standin.world.page = 4
     files = kaggle.files()
     assert files == {name: path.stat().st_size for name, path in standin.world.files.items()}
@@ -21,16 +21,16 @@ def test_lists_files_over_several_pages(kaggle: Kaggle, standin: Standin) -> Non
     assert standin.calls.count("ListDataFiles") == 2
 
 
-def test_lists_nothing_as_nothing(kaggle: Kaggle) -> None:
+def test_lists_nothing_as_nothing(kaggle: KaggleClient) -> None:
     assert kaggle.submissions() == []
 
 
-def test_leaderboard_and_allowance(kaggle: Kaggle) -> None:
+def test_leaderboard_and_allowance(kaggle: KaggleClient) -> None:
     assert [place.team for place in kaggle.leaderboard()] == ["Team Seed", "Team Threshold", "Team Placeholder"]
     assert kaggle.allowance() == (0, 5)
 
 
-def test_signs_in_by_token(kaggle: Kaggle, standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_in_by_token(kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_KEY")
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.setenv("KAGGLE_API_TOKEN", standin.world.accounts[0].token)
@@ -49,7 +49,7 @@ def test_signs_in_by_token(kaggle: Kaggle, standin: Standin, monkeypatch: pytest
     ],
 )
 def test_a_status_becomes_a_sentence(
-    kaggle: Kaggle, standin: Standin, step: str, kind: str, cause: str, words: str
+    kaggle: KaggleClient, standin: Standin, step: str, kind: str, cause: str, words: str
 ) -> None:
     standin.faults.add(step, kind, times=None)
     with pytest.raises(KaggleError, match=words) as caught:
@@ -57,7 +57,7 @@ def test_a_status_becomes_a_sentence(
     assert caught.value.cause == cause
 
 
-def test_rules_not_accepted(kaggle: Kaggle, standin: Standin) -> None:
+def test_rules_not_accepted(kaggle: KaggleClient, standin: Standin) -> None:
     standin.world.accounts[0].joined = False
     with pytest.raises(KaggleError, match="the rules of tiny-cars are not accepted"):
         kaggle.files()
@@ -69,10 +69,10 @@ def test_rules_not_accepted(kaggle: Kaggle, standin: Standin) -> None:
 
 def test_misspelt_slug(standin: Standin) -> None:
     with pytest.raises(KaggleError, match="finds no competition tiny-carz; correct slug"):
-        Kaggle("tiny-carz", Patience(tries=1)).files()
+        KaggleClient("tiny-carz", RetryPolicy(tries=1)).files()
 
 
-def test_no_credentials(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials(kaggle: KaggleClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
     with pytest.raises(KaggleError, match=r"no Kaggle credentials were found; .* save it as ~/.kaggle/access_token"):
@@ -83,23 +83,23 @@ def test_no_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
     monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
     with pytest.raises(KaggleError, match="cannot be reached") as caught:
-        Kaggle("tiny-cars", Patience(tries=1)).files()
+        KaggleClient("tiny-cars", RetryPolicy(tries=1)).files()
     assert caught.value.passing
 
 
 def test_time_is_limited(standin: Standin) -> None:
     standin.faults.add("ListDataFiles", "slow", amount=30)
     with pytest.raises(KaggleError, match="did not end within 3 s"):
-        Kaggle("tiny-cars", Patience(start_s=3, tries=1)).files()
+        KaggleClient("tiny-cars", RetryPolicy(start_s=3, tries=1)).files()
 
 
 def test_passing_failures_are_tried_again(standin: Standin) -> None:
     standin.faults.add("ListDataFiles", "500")
-    assert Kaggle("tiny-cars", Patience(tries=2, pause_s=0.01)).files()
+    assert KaggleClient("tiny-cars", RetryPolicy(tries=2, pause_s=0.01)).files()
 
 
 def test_time_limit_grows_with_the_file() -> None:
-    patience = Patience(start_s=100, bytes_per_s=1e6)
+    patience = RetryPolicy(start_s=100, bytes_per_s=1e6)
     assert patience.limit(0) == 100
     assert patience.limit(300_000_000) == 400
 
@@ -124,12 +124,12 @@ def test_time_limit_grows_with_the_file() -> None:
     ],
 )
 def test_classify(text: str, cause: str) -> None:
-    assert causes.classify(text) == cause
+    assert classify_output(text) == cause
 
 
 def test_every_cause_has_its_own_sentence() -> None:
-    sentences = {str(causes.error(cause, "tiny-cars", "says this", 5)) for cause in causes.Cause.__args__}
-    assert len(sentences) == len(causes.Cause.__args__)
+    sentences = {str(kaggle_error(cause, "tiny-cars", "says this", 5)) for cause in Cause.__args__}
+    assert len(sentences) == len(Cause.__args__)
     assert not [sentence for sentence in sentences if "http" in sentence or "{" in sentence]
 
 
@@ -164,7 +164,7 @@ def test_the_client_waits_for_no_terminal_and_leaves_with_its_parent(standin: St
 
 
 def test_credentials_never_reach_a_message(
-    kaggle: Kaggle, standin: Standin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = standin.world.accounts[0]
     # The client then prints every request with its headers.
@@ -173,7 +173,7 @@ def test_credentials_never_reach_a_message(
     with pytest.raises(KaggleError) as caught:
         kaggle.files()
     assert account.key not in str(caught.value) + caplog.text + repr(caught.value.__context__)
-    assert account.key not in str(causes.error("refused", "x", credentials.scrub(f"odd: {account.key}")))
+    assert account.key not in str(kaggle_error("refused", "x", scrub(f"odd: {account.key}")))
 
 
 def test_scrub_knows_every_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_scrub_knows_every_place(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = f"""secret-in-the-file secret-token secret-refresh secret-access secret-in-the-environment {basic}
     Authorization: Bearer abcdefghijkl 'authorization': 'Basic QWxhZGRpbjpvcGVu' http://ada:pass@proxy:80/
     GET https://storage/train.zip?X-Goog-Signature=abcdef&Expires=1 failed"""
-    scrubbed = credentials.scrub(text)
+    scrubbed = scrub(text)
     for secret in ("secret", basic, "abcdefghijkl", "QWxhZGRpbjpvcGVu", "ada:pass", "abcdef"):
         assert secret not in scrubbed
     assert "https://storage/train.zip?" in scrubbed
@@ -196,15 +196,15 @@ def test_scrub_knows_every_place(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_names_where_credentials_are_in_the_clients_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert credentials.sources() == []
+    assert credential_sources() == []
     folder = home / ".kaggle"
     folder.mkdir()
     (folder / "kaggle.json").write_text("{}")
     (folder / "access_token").write_text("secret-token")
     monkeypatch.setenv("KAGGLE_KEY", "secret")
-    assert credentials.sources() == [str(folder / "access_token"), "KAGGLE_KEY", str(folder / "kaggle.json")]
+    assert credential_sources() == [str(folder / "access_token"), "KAGGLE_KEY", str(folder / "kaggle.json")]
     monkeypatch.setenv("KAGGLE_API_TOKEN", "x" * 5000)
-    assert credentials.sources()[0] == "KAGGLE_API_TOKEN"
+    assert credential_sources()[0] == "KAGGLE_API_TOKEN"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
@@ -214,18 +214,18 @@ def test_warns_once_of_credentials_that_others_can_read(home: Path, caplog: pyte
     path.write_text('{"username": "ada", "key": "secret"}')
     path.chmod(0o600)
     with caplog.at_level(logging.WARNING):
-        credentials.warn_if_readable()
+        warn_if_readable()
         assert not caplog.text
         path.chmod(0o644)
-        credentials.warn_if_readable()
-        credentials.warn_if_readable()
+        warn_if_readable()
+        warn_if_readable()
     assert caplog.text.count("can be read by other users") == 1
     assert f"chmod 600 {path}" in caplog.text
     assert "secret" not in caplog.text
 
 
 def test_another_account_sees_nothing_of_ours(
-    kaggle: Kaggle, standin: Standin, monkeypatch: pytest.MonkeyPatch
+    kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standin.world.accounts.append(Account("grace", joined=False))
     monkeypatch.setenv("KAGGLE_USERNAME", "grace")

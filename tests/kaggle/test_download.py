@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.competition import Competition, Download, File
+from pipeline.competition import Competition, DownloadConfig, DownloadFile
 from pipeline.errors import UserError
-from pipeline.submission import download
-from pipeline.submission.kaggle import Patience
+from pipeline.kaggle import download
+from pipeline.kaggle.client import RetryPolicy
+from pipeline.kaggle.download import _alone, download_competition, required_files
 from tests.kaggle.conftest import HASTY
 from tests.standin.server import Standin
 
@@ -31,8 +32,8 @@ WANTED = [
 ]
 
 
-def fetch(competition: Competition, data: Path, patience: Patience = HASTY) -> list[str]:
-    return download.download(competition, data, patience)
+def fetch(competition: Competition, data: Path, patience: RetryPolicy = HASTY) -> list[str]:
+    return download_competition(competition, data, patience)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -50,7 +51,7 @@ def only(competition: Competition, *names: str) -> Competition:
     """The competition with some of its files, to spend fewer starts of the client."""
     assert competition.download
     files = tuple(file for file in competition.download.files if file.name in names)
-    return competition.model_copy(update={"download": Download(files=files)})
+    return competition.model_copy(update={"download": DownloadConfig(files=files)})
 
 
 # ---- the way it should go
@@ -93,22 +94,22 @@ def test_takes_archives_that_lie_there_already(tiny: Competition, standin: Stand
 
 
 def test_wants_what_the_competition_reads() -> None:
-    from pipeline import competition as competitions
+    from pipeline.competition import load_competition
 
-    normal = [file.name for file in download.wanted(competitions.load("carvana", REPOSITORY / "competitions"))]
-    best = [file.name for file in download.wanted(competitions.load("carvana_hq", REPOSITORY / "competitions"))]
+    normal = [file.name for file in required_files(load_competition("carvana", REPOSITORY / "competitions"))]
+    best = [file.name for file in required_files(load_competition("carvana_hq", REPOSITORY / "competitions"))]
     assert {"train.zip", "test.zip", "train_masks.zip"} < set(normal)
     assert not any("hq" in name for name in normal)
     assert {name.replace("_hq", "") for name in best} == set(normal)
     assert normal[-1] == best[-1] == "29bb3ece3180_11.jpg", "after the archive that it mends"
     with pytest.raises(UserError, match=r"nuclei\.toml: has no slug"):
-        download.wanted(competitions.load("nuclei", REPOSITORY / "competitions"))
+        required_files(load_competition("nuclei", REPOSITORY / "competitions"))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../b", "", "a//b"])
 def test_settings_stay_inside_the_data_folder(path: str) -> None:
     with pytest.raises(ValueError, match="plain relative path"):
-        File(name="a.zip", to=path, mb=1)
+        DownloadFile(name="a.zip", to=path, mb=1)
 
 
 # ---- interrupted
@@ -179,14 +180,14 @@ def test_a_broken_connection_is_taken_up_by_the_client(tiny: Competition, standi
 def test_a_silent_connection_is_given_up_and_taken_up_again(tiny: Competition, standin: Standin, into: Path) -> None:
     competition, content = _big(standin, tiny, 3)
     standin.faults.add("GET train.zip", "hang", amount=2_200_000)
-    assert fetch(competition, into, Patience(stall_s=3, tries=3, pause_s=0.1)) == ["train.zip"]
+    assert fetch(competition, into, RetryPolicy(stall_s=3, tries=3, pause_s=0.1)) == ["train.zip"]
     assert b"".join(path.read_bytes() for path in sorted((into / "train").iterdir())) == content
 
 
 def test_a_silent_connection_ends_in_a_sentence(tiny: Competition, standin: Standin, into: Path) -> None:
     standin.faults.add("GET train.zip", "hang", times=None, amount=10)
     with pytest.raises(UserError, match="nothing arrived from Kaggle for 2 s; run the same command again"):
-        fetch(only(tiny, "train.zip"), into, Patience(stall_s=2, tries=1))
+        fetch(only(tiny, "train.zip"), into, RetryPolicy(stall_s=2, tries=1))
 
 
 def test_killed_while_unpacking(tiny: Competition, standin: Standin, tmp_path: Path, into: Path) -> None:
@@ -218,7 +219,7 @@ def test_killed_while_unpacking(tiny: Competition, standin: Standin, tmp_path: P
 
 
 def test_two_at_once_are_refused(tiny: Competition, standin: Standin, into: Path) -> None:
-    with download._alone(into), pytest.raises(UserError, match="another download is running here"):
+    with _alone(into), pytest.raises(UserError, match="another download is running here"):
         fetch(tiny, into)
 
 

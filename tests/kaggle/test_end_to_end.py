@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.competition import Competition
-from pipeline.predict.submit import write_submission
+from pipeline.inference.submission import write_submission
+from pipeline.kaggle.ledger import read_ledger
+from pipeline.paths import Run
 from pipeline.recipe import Recipe
-from pipeline.runs import Run
-from pipeline.submission import ledger
-from pipeline.submission.score import score
-from pipeline.submission.table import expected
-from pipeline.train import train_fold
+from pipeline.submission.check import expected_shapes
+from pipeline.submission.score import score_submission
+from pipeline.training.fold import train_fold
 from tests.standin.server import Standin
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,11 +57,11 @@ def test_download_check_train_submit_score(
     assert "would upload" in dry
     assert standin.world.entries == []
     said = call("submit", file, "--data", into, "--message", "a first try")
-    (entry,) = ledger.read(tmp_path / "submissions" / "ledger.csv")
+    (entry,) = read_ledger(tmp_path / "submissions" / "ledger.csv")
     assert f"51000000: public {entry.public}, private {entry.private}" in said
     assert (entry.recipe, entry.folds, entry.oof_dice, entry.status) == ("tiny", "0", "0.9", "COMPLETE")
     solution = data / "solution.csv"
-    truth = score(file, solution, tiny, expected(tiny, data, sample=solution))
+    truth = score_submission(file, solution, tiny, expected_shapes(tiny, data, sample=solution))
     assert (float(entry.public) + 2 * float(entry.private)) / 3 == pytest.approx(truth.mean(), abs=2e-5)
     assert truth.mean() > 0.8
     assert "FORCE=1" in call("submit", file, "--data", into, code=1)

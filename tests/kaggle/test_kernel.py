@@ -15,14 +15,17 @@ import simplejpeg
 
 from pipeline.competition import Competition
 from pipeline.errors import UserError
+from pipeline.kaggle.client import account_name
+from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files
+from pipeline.kaggle.kernel.build import write_kernel
+from pipeline.kaggle.kernel.main import Machine, on_all
+from pipeline.kaggle.kernel.simplejpeg_fallback import decode_jpeg
+from pipeline.paths import Run
 from pipeline.recipe import Recipe
-from pipeline.runs import Run
-from pipeline.submission import attach, kernel, kernel_main, kernel_simplejpeg
-from pipeline.submission.kaggle import account
-from pipeline.submission.score import score
-from pipeline.submission.table import expected
-from pipeline.train import train_fold
-from tests.conftest import ellipse
+from pipeline.submission.check import expected_shapes
+from pipeline.submission.score import score_submission
+from pipeline.training.fold import train_fold
+from tests.helpers import draw_ellipse
 from tests.kaggle.conftest import HASTY
 from tests.standin.server import Standin
 
@@ -30,7 +33,7 @@ CLIENT = Path(sys.executable).with_name("kaggle")
 
 
 def write(competition: Competition, recipe: Recipe, folder: Path, **options: object) -> dict:
-    kernel.write_kernel(competition, recipe, folder, "ada", **options)  # type: ignore[arg-type]
+    write_kernel(competition, recipe, folder, "ada", **options)  # type: ignore[arg-type]
     return json.loads((folder / "kernel-metadata.json").read_text())
 
 
@@ -60,7 +63,7 @@ def test_the_client_pushes_it(tiny: Competition, recipe: Recipe, standin: Standi
 
 
 def test_the_account_is_asked_from_the_client(standin: Standin) -> None:
-    assert account(HASTY) == "ada"
+    assert account_name(HASTY) == "ada"
 
 
 def test_the_same_source_gives_the_same_file(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
@@ -72,11 +75,11 @@ def test_the_same_source_gives_the_same_file(tiny: Competition, recipe: Recipe, 
 
 def test_refuses_what_kaggle_would(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'a b' is no account"):
-        kernel.write_kernel(tiny, recipe, tmp_path, "a b")
+        write_kernel(tiny, recipe, tmp_path, "a b")
     with pytest.raises(UserError, match="longer than the 50 characters"):
-        kernel.write_kernel(tiny, recipe.model_copy(update={"name": "x" * 60}), tmp_path, "ada")
+        write_kernel(tiny, recipe.model_copy(update={"name": "x" * 60}), tmp_path, "ada")
     with pytest.raises(UserError, match=r"tiny\.toml: has no slug"):
-        kernel.write_kernel(tiny.model_copy(update={"slug": None}), recipe, tmp_path, "ada")
+        write_kernel(tiny.model_copy(update={"slug": None}), recipe, tmp_path, "ada")
 
 
 # ---- what runs there
@@ -99,8 +102,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("place", ["tiny-cars", "competitions/tiny-cars", "moved/again"])
 def test_attaches_archives(tiny: Competition, standin: Standin, data: Path, tmp_path: Path, place: str) -> None:
     folder = mount(standin.world.files, tmp_path / "input" / place)
-    assert attach.find(tiny, tmp_path / "input") == folder
-    attach.attach(tiny, folder, tmp_path / "attached")
+    assert find_competition_folder(tiny, tmp_path / "input") == folder
+    link_competition_files(tiny, folder, tmp_path / "attached")
     truth = tree(data)
     truth.pop("solution.csv")
     assert tree(tmp_path / "attached") == truth
@@ -114,8 +117,8 @@ def test_attaches_folders(tiny: Competition, data: Path, tmp_path: Path) -> None
     shutil.move(folder / "moved", folder / "train" / "train")
     shutil.move(folder / "test" / "omega_02.jpg", folder / "omega_02.jpg")
     (folder / "test" / "omega_02.jpg").write_bytes(b"no picture")
-    attach.attach(tiny, folder, tmp_path / "attached")
-    attach.attach(tiny, folder, tmp_path / "attached")
+    link_competition_files(tiny, folder, tmp_path / "attached")
+    link_competition_files(tiny, folder, tmp_path / "attached")
     truth = tree(data)
     truth.pop("solution.csv")
     assert tree(tmp_path / "attached") == truth
@@ -124,14 +127,14 @@ def test_attaches_folders(tiny: Competition, data: Path, tmp_path: Path) -> None
 def test_says_what_is_not_attached(tiny: Competition, tmp_path: Path) -> None:
     (tmp_path / "input" / "other").mkdir(parents=True)
     with pytest.raises(UserError, match="does not hold the files of tiny-cars; attach the competition"):
-        attach.find(tiny, tmp_path / "input")
+        find_competition_folder(tiny, tmp_path / "input")
     (tmp_path / "input" / "tiny-cars" / "train").mkdir(parents=True)
     with pytest.raises(UserError, match=r"holds neither .* nor .*; attach"):
-        attach.attach(tiny, attach.find(tiny, tmp_path / "input"), tmp_path / "attached")
+        link_competition_files(tiny, find_competition_folder(tiny, tmp_path / "input"), tmp_path / "attached")
 
 
 def test_finished_rows_of_an_unfinished_prediction_are_handed_on(tmp_path: Path) -> None:
-    first, second = (kernel_main.Machine(tmp_path / name, tmp_path / name / "scratch") for name in ("one", "two"))
+    first, second = (Machine(tmp_path / name, tmp_path / name / "scratch") for name in ("one", "two"))
     rows = first.output / "submissions" / ".part0-tiny.csv.gz.rows"
     rows.parent.mkdir(parents=True)
     rows.write_text("rows")
@@ -155,18 +158,18 @@ def test_every_gpu_gets_a_fold_and_time_is_kept(tmp_path: Path) -> None:
         "sys.exit(int(sys.argv[2]))"
     )
     tasks = [[sys.executable, "-c", code, str(tmp_path / str(n)), str(3 * (n == 2))] for n in range(3)]
-    assert kernel_main.on_all(tasks, time.monotonic() + 600, count=2) == [0, 0, 3]
+    assert on_all(tasks, time.monotonic() + 600, count=2) == [0, 0, 3]
     said = [(tmp_path / str(number)).read_text().split() for number in range(3)]
     assert {gpu for gpu, _ in said} == {"0", "1"}
     assert all(9.8 < float(minutes) <= 10 for _, minutes in said)
-    assert kernel_main.on_all(tasks, time.monotonic() + 30, count=2) == [None] * 3, "too late to begin"
+    assert on_all(tasks, time.monotonic() + 30, count=2) == [None] * 3, "too late to begin"
 
 
 @pytest.mark.parametrize("size", [(0, 0), (24, 32), (20, 30), (100, 200)])
 def test_the_spare_decoder_agrees_with_the_true_one(size: tuple[int, int]) -> None:
-    image, _ = ellipse(np.random.default_rng(0), (128, 96))
+    image, _ = draw_ellipse(np.random.default_rng(0), (128, 96))
     content = simplejpeg.encode_jpeg(image, quality=95)
-    mine = kernel_simplejpeg.decode_jpeg(content, "RGB", min_height=size[0], min_width=size[1])
+    mine = decode_jpeg(content, "RGB", min_height=size[0], min_width=size[1])
     true = simplejpeg.decode_jpeg(content, "RGB", min_height=size[0], min_width=size[1])
     assert mine.dtype == np.uint8
     assert (mine.shape[0] >= size[0] and mine.shape[1] >= size[1]) or mine.shape == image.shape
@@ -182,7 +185,7 @@ def test_the_spare_decoder_refuses_other_formats() -> None:
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     for content in (buffer.getvalue(), b"no picture"):
         with pytest.raises(ValueError, match=r"PNG|cannot"):
-            kernel_simplejpeg.decode_jpeg(content, "RGB")
+            decode_jpeg(content, "RGB")
 
 
 @pytest.mark.slow
@@ -227,4 +230,4 @@ def test_runs_from_one_file_and_goes_on(
     assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
     assert json.loads((submission.parent / "tiny.json").read_text())["folds"] == [0, 1]
     solution = data / "solution.csv"
-    assert score(submission, solution, tiny, expected(tiny, data, sample=solution)).mean() > 0.5
+    assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).mean() > 0.5

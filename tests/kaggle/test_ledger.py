@@ -7,50 +7,49 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.submission import ledger
-from pipeline.submission.kaggle import Submission
-from pipeline.submission.ledger import Entry, rank
+from pipeline.kaggle.client import KaggleSubmission
+from pipeline.kaggle.ledger import LedgerEntry, leaderboard_rank, read_ledger, refresh_entries, write_entry
 
 
-def entry(number: int = 0, **values: str) -> Entry:
+def entry(number: int = 0, **values: str) -> LedgerEntry:
     fields = {"time": f"2026-11-22T10:00:{number:02d}+00:00", "competition": "tiny", "file": "a.csv.gz"}
-    return Entry(**{**fields, "sha256": f"{number:064x}", "message": "flips", **values})
+    return LedgerEntry(**{**fields, "sha256": f"{number:064x}", "message": "flips", **values})
 
 
-def submission(ref: str, message: str = "", **values: str) -> Submission:
+def submission(ref: str, message: str = "", **values: str) -> KaggleSubmission:
     fields = {"date": "", "file": "a.csv.gz", "status": "COMPLETE", "public": "0.9", "private": "0.8", "reason": ""}
-    return Submission(ref=ref, message=message, **{**fields, **values})
+    return KaggleSubmission(ref=ref, message=message, **{**fields, **values})
 
 
 def test_there_and_back(tmp_path: Path) -> None:
     path = tmp_path / "submissions" / "ledger.csv"
-    assert ledger.read(path) == []
+    assert read_ledger(path) == []
     odd = entry(1, message='commas, "quotes"\nand lines, – ü', oof_dice="0.99")
-    ledger.put(entry(0), path)
-    ledger.put(odd, path)
-    ledger.put(replace(entry(0), status="PENDING", reference="7"), path)
-    assert ledger.read(path) == [replace(entry(0), status="PENDING", reference="7"), odd]
+    write_entry(entry(0), path)
+    write_entry(odd, path)
+    write_entry(replace(entry(0), status="PENDING", reference="7"), path)
+    assert read_ledger(path) == [replace(entry(0), status="PENDING", reference="7"), odd]
     assert sorted(each.name for each in path.parent.iterdir()) == [".ledger.lock", "ledger.csv"]
 
 
 def test_nothing_is_lost_when_many_write(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: ledger.put(entry(number), path), range(40)))
-    assert sorted(ledger.read(path), key=lambda each: each.time) == [entry(number) for number in range(40)]
+        list(pool.map(lambda number: write_entry(entry(number), path), range(40)))
+    assert sorted(read_ledger(path), key=lambda each: each.time) == [entry(number) for number in range(40)]
 
 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     path.write_text("time,score\n1,2\n")
     with pytest.raises(UserError, match=r"ledger\.csv: its first line is not time,competition,file"):
-        ledger.put(entry(), path)
+        write_entry(entry(), path)
     assert path.read_text() == "time,score\n1,2\n"
     path.unlink()
-    ledger.put(entry(), path)
+    write_entry(entry(), path)
     path.write_text(path.read_text() + "cut,off\n")
     with pytest.raises(UserError, match="line 3 has 2 fields instead of 15"):
-        ledger.read(path)
+        read_ledger(path)
 
 
 def test_refresh() -> None:
@@ -66,7 +65,7 @@ def test_refresh() -> None:
         submission("2", f"{entry(1).tag} flips"),
         submission("4", entry(4).tag, status="ERROR", reason="bad row", public="", private=""),
     ]
-    first, found, lost, other, failed = ledger.refresh(lines, "tiny", known)
+    first, found, lost, other, failed = refresh_entries(lines, "tiny", known)
     assert (first.public, first.private, first.status) == ("0.9", "0.8", "COMPLETE")
     assert (found.reference, found.status) == ("2", "COMPLETE")
     assert lost == lines[2]
@@ -91,4 +90,4 @@ def test_the_tag_comes_first_and_belongs_to_the_content() -> None:
     ],
 )
 def test_rank(scores: list[str], mine: float, place: int) -> None:
-    assert rank(scores, mine) == place
+    assert leaderboard_rank(scores, mine) == place

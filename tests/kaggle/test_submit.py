@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from pipeline.competition import Competition
-from pipeline.data.rows import read, write
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.errors import UserError
-from pipeline.submission import ledger
-from pipeline.submission.kaggle import Kaggle
-from pipeline.submission.ledger import Entry as Line
-from pipeline.submission.submit import Waiting, _describe, submit
+from pipeline.files import lock
+from pipeline.kaggle.client import KaggleClient
+from pipeline.kaggle.ledger import LedgerEntry, read_ledger, refresh_entries, update_ledger
+from pipeline.kaggle.upload import PollPolicy, _describe, submit_file
 from tests.kaggle.conftest import HASTY
 from tests.standin.server import Standin
 from tests.standin.world import Entry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOON = Waiting(every_s=0.2, limit_s=8.0, arrival_tries=2, arrival_pause_s=0.1)
-Send = Callable[..., Line]
+SOON = PollPolicy(every_s=0.2, limit_s=8.0, arrival_tries=2, arrival_pause_s=0.1)
+Send = Callable[..., LedgerEntry]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def file(tmp_path: Path, data: Path) -> Path:
     """The solution itself, and what a prediction writes beside its file."""
     path = tmp_path / "submissions" / "tiny.csv.gz"
     path.parent.mkdir()
-    write(path, ("img", "rle_mask"), [(row.id, row.rle) for row in read(data / "solution.csv")])
+    write_mask_csv(path, ("img", "rle_mask"), [(row.id, row.rle) for row in read_mask_csv(data / "solution.csv")])
     facts = {
         "recipe": "baseline",
         "folds": ["fold0", "fold1"],
@@ -50,8 +50,8 @@ def file(tmp_path: Path, data: Path) -> Path:
 
 @pytest.fixture
 def send(tiny: Competition, data: Path, file: Path, book: Path, standin: Standin) -> Send:
-    def send(message: str = "flips", path: Path = file, waiting: Waiting = SOON, **options: bool) -> Line:
-        return submit(tiny, data, path, message, path=book, patience=HASTY, waiting=waiting, **options)
+    def send(message: str = "flips", path: Path = file, waiting: PollPolicy = SOON, **options: bool) -> LedgerEntry:
+        return submit_file(tiny, data, path, message, path=book, patience=HASTY, waiting=waiting, **options)
 
     return send
 
@@ -63,7 +63,7 @@ def uploads(standin: Standin) -> int:
 def test_one_line_with_everything(send: Send, book: Path, standin: Standin) -> None:
     standin.world.delay_s = 1.0
     entry = send()
-    assert ledger.read(book) == [entry]
+    assert read_ledger(book) == [entry]
     assert entry.time.endswith("+00:00")
     assert len(entry.sha256) == 64
     assert (entry.competition, entry.file, entry.message) == ("tiny", "tiny.csv.gz", "flips")
@@ -80,11 +80,11 @@ def test_one_line_with_everything(send: Send, book: Path, standin: Standin) -> N
     book.unlink()
     assert send().status == "COMPLETE"
     assert uploads(standin) == 1
-    assert [line.reference for line in ledger.read(book)] == ["51000000"]
+    assert [line.reference for line in read_ledger(book)] == ["51000000"]
     book.write_text(lines)
     again = send(force=True)
     assert uploads(standin) == 2
-    assert [line.reference for line in ledger.read(book)] == ["51000000", again.reference] == ["51000000", "51000001"]
+    assert [line.reference for line in read_ledger(book)] == ["51000000", again.reference] == ["51000000", "51000001"]
 
 
 def test_dry_run_shows_all_but_the_upload(send: Send, book: Path, standin: Standin) -> None:
@@ -95,8 +95,8 @@ def test_dry_run_shows_all_but_the_upload(send: Send, book: Path, standin: Stand
 
 
 def test_a_bad_file_is_not_uploaded(send: Send, file: Path, standin: Standin) -> None:
-    rows = [(row.id, row.rle) for row in read(file)]
-    write(file, ("img", "rle_mask"), rows[:-1])
+    rows = [(row.id, row.rle) for row in read_mask_csv(file)]
+    write_mask_csv(file, ("img", "rle_mask"), rows[:-1])
     with pytest.raises(UserError, match="has no row"):
         send()
     assert standin.calls == []
@@ -123,7 +123,7 @@ def test_what_did_not_arrive_is_said(
     standin.faults.add(step, kind)
     with pytest.raises(UserError, match=words):
         send()
-    assert [line.status for line in ledger.read(book)] == ["UPLOADING"]
+    assert [line.status for line in read_ledger(book)] == ["UPLOADING"]
 
 
 def test_what_did_not_arrive_is_sent_again(send: Send, book: Path, standin: Standin) -> None:
@@ -131,7 +131,7 @@ def test_what_did_not_arrive_is_sent_again(send: Send, book: Path, standin: Stan
     with pytest.raises(UserError, match=r"Kaggle lists no such submission .the client said: Successfully submitted"):
         send()
     entry = send()
-    assert ledger.read(book) == [entry]
+    assert read_ledger(book) == [entry]
     assert entry.status == "COMPLETE"
     assert uploads(standin) == 2
 
@@ -160,12 +160,12 @@ def test_killed_between_upload_and_ledger(
         f"submit.submit(tiny, Path({str(data)!r}), Path({str(file)!r}), 'flips', path=Path({str(book)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False, stderr=subprocess.DEVNULL)
-    (line,) = ledger.read(book)
+    (line,) = read_ledger(book)
     assert (line.status, line.reference) == ("UPLOADING", "")
     assert len(standin.world.entries) == 1
     standin.world.settle(standin.world.entries[0])
     entry = send()
-    assert ledger.read(book) == [entry]
+    assert read_ledger(book) == [entry]
     assert (entry.status, entry.reference, entry.time) == ("COMPLETE", "51000000", line.time)
     assert uploads(standin) == 1
 
@@ -178,7 +178,7 @@ def test_daily_limit(send: Send, book: Path, standin: Standin, kind: str) -> Non
     # An account that has not submitted today: only the server's refusal tells.
     with pytest.raises(UserError, match="the daily number of submissions to tiny-cars is used up"):
         send()
-    assert [line.status for line in ledger.read(book)] == ["REFUSED"]
+    assert [line.status for line in read_ledger(book)] == ["REFUSED"]
 
 
 def test_daily_limit_is_seen_before_the_upload(send: Send, standin: Standin, file: Path) -> None:
@@ -198,13 +198,13 @@ def test_a_closed_competition(send: Send, standin: Standin) -> None:
 
 def test_a_score_that_stays_pending(send: Send, book: Path, standin: Standin) -> None:
     standin.faults.add("CreateSubmission", "pending")
-    entry = send(waiting=Waiting(every_s=0.2, limit_s=0.5, arrival_tries=1))
+    entry = send(waiting=PollPolicy(every_s=0.2, limit_s=0.5, arrival_tries=1))
     assert (entry.status, entry.public) == ("PENDING", "")
     # Later it is there, and `make scores` brings it in.
     standin.world.settle(standin.world.entries[0])
     time.sleep(0.5)
-    submissions = Kaggle("tiny-cars", HASTY).submissions()
-    (line,) = ledger.update(lambda lines: ledger.refresh(lines, "tiny", submissions), book)
+    submissions = KaggleClient("tiny-cars", HASTY).submissions()
+    (line,) = update_ledger(lambda lines: refresh_entries(lines, "tiny", submissions), book)
     assert (line.status, line.public) == ("COMPLETE", "1.00000")
 
 
@@ -212,12 +212,12 @@ def test_an_error_with_its_reason(send: Send, book: Path, standin: Standin) -> N
     standin.faults.add("CreateSubmission", "error")
     with pytest.raises(UserError, match="took it as 51000000 and could not score it: Evaluation Exception: something"):
         send()
-    (line,) = ledger.read(book)
+    (line,) = read_ledger(book)
     assert (line.status, line.reason) == ("ERROR", "Evaluation Exception: something is wrong")
 
 
 def test_only_one_at_a_time(send: Send, book: Path) -> None:
-    held = ledger.locked(book.parent / ".submit.lock", wait=False)
+    held = lock(book.parent / ".submit.lock", wait=False)
     with held, pytest.raises(UserError, match="another submission is under way"):
         send()
 
@@ -225,7 +225,7 @@ def test_only_one_at_a_time(send: Send, book: Path) -> None:
 def test_a_competition_that_is_not_on_kaggle(tiny: Competition, data: Path, file: Path) -> None:
     nowhere = tiny.model_copy(update={"slug": None})
     with pytest.raises(UserError, match=r"tiny\.toml: has no slug"):
-        submit(nowhere, data, file)
+        submit_file(nowhere, data, file)
 
 
 def test_the_plain_client_takes_what_we_write(standin: Standin, file: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import competition as competitions
+from pipeline.competition import load_competition
 from pipeline.errors import UserError
 from scripts.common import CompetitionName, DataFolder, run
 from tests.standin.archives import pack, scorer
@@ -31,9 +31,9 @@ def main(
     ] = [],  # noqa: B006 (typer wants a list)
 ) -> None:
     """Offer a data folder as the competition it belongs to, and score what is submitted by its solution."""
-    chosen = competitions.load(competition)
+    chosen = load_competition(competition)
     if chosen.slug is None or chosen.download is None:
-        raise UserError(f"competitions/{competition}.toml: has no slug or no download table; add them")
+        raise UserError(f"competitions/{competition}.toml", "has no slug or no download table", "add them")
     with tempfile.TemporaryDirectory(prefix="kaggle-standin-") as scratch:
         print(f"packing {data} …", flush=True)
         files = pack(chosen, data, Path(scratch) / "files")

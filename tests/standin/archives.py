@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.score import score
-from pipeline.submission.table import expected
+from pipeline.submission.check import expected_shapes
+from pipeline.submission.score import score_submission
 from tests.standin.world import Scorer
 
 
@@ -41,12 +41,12 @@ def pack(competition: Competition, data: Path, folder: Path, broken: bytes | Non
 def scorer(competition: Competition, data: Path) -> Scorer:
     """Score by the solution in `data`: every fourth image for the public board and the others for the private one."""
     solution = data / str(competition.csv.solution)
-    shapes = expected(competition, data, sample=solution)
+    shapes = expected_shapes(competition, data, sample=solution)
     public = set(sorted(shapes)[::4])
 
     def scores(path: Path) -> tuple[float, float]:
         try:
-            dice = score(path, solution, competition, shapes)
+            dice = score_submission(path, solution, competition, shapes)
         except UserError as error:
             raise ValueError(f"Evaluation Exception: {str(error).removeprefix(f'{path}: ')}") from None
         on_public = dice.index.isin(public)

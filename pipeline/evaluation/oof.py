@@ -1,0 +1,143 @@
+"""Out-of-fold (OOF) evaluation: every training image is predicted by the model that has not seen it.
+
+The mean Dice estimates the leaderboard score. Its interval resamples groups, because the 16 views of one car succeed
+or fail together.
+
+Several recipes are evaluated as the weighted mean of their probabilities, and the weights are fitted here: their
+models of one fold have the same validation images. The folds of one recipe keep equal weights, because every image is
+unseen by only one of them, and no other weights can be tested without leaking.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from pipeline.competition import Competition
+from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
+from pipeline.data.samples import Sample, load_test_samples, load_training_samples
+from pipeline.errors import UserError
+from pipeline.evaluation.result import Evaluation, summarize
+from pipeline.evaluation.selection import ensemble_weight_grid
+from pipeline.files import write_text
+from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
+from pipeline.inference.stream import Prediction, predict_probabilities
+from pipeline.metrics import NUM_BINS, counts_by_threshold, probability_histogram
+from pipeline.models.checkpoint import read_weights_metadata
+from pipeline.models.device import ComputeDevice
+from pipeline.paths import Run, fold_run, oof_csv
+from pipeline.recipe import Recipe
+
+
+def evaluate_oof(
+    competition: Competition,
+    recipes: Sequence[Recipe],
+    data: Path,
+    folds_csv: Path,
+    runs_folders: Sequence[Path],
+    folds: Sequence[int],
+    results: Path,
+) -> tuple[Evaluation, pd.DataFrame]:
+    """Predict the validation images of some folds with one recipe or an ensemble, and summarize the scores.
+
+    Args:
+        competition: describes the data.
+        recipes: the recipes that the runs were trained with.
+        data: the data folder.
+        folds_csv: the fold of every image.
+        runs_folders: the runs folder of each recipe.
+        folds: the folds to evaluate.
+        results: the folder for ``oof.csv``.
+
+    Returns:
+        The evaluation, and a table with one row per image: id, group, fold, dice, accuracy, area, predicted_area.
+
+    Raises:
+        UserError: a fold is not trained, or was trained with another recipe or another split.
+    """
+    samples = load_training_samples(competition, data)
+    fold_of = read_folds(folds_csv, samples)
+    device = choose_prediction_device(recipes)
+    rows: list[dict[str, object]] = []
+    histograms: list[np.ndarray] = []
+    for fold in folds:
+        _, validation = split_samples(samples, fold_of, fold)
+        members = load_fold_members(recipes, runs_folders, fold, device, validation, folds_csv)
+        with tqdm(total=len(validation), desc=f"evaluate fold {fold}", unit="img") as bar:
+            for item in predict_probabilities(members, validation, truth=competition):
+                rows.append({"id": item.sample.id, "group": item.sample.group, "fold": fold})
+                histograms.append(_weighted_histograms(item))
+                bar.update()
+    table = pd.DataFrame(rows)
+    counts = np.stack(histograms)
+    evaluation = summarize(competition, recipes, table, counts, _count_test_groups(competition, data))
+    grid = ensemble_weight_grid(len(recipes))
+    _add_scores(table, counts[:, grid.index(evaluation.ensemble.used)], evaluation, competition.masks.may_be_empty)
+    write_text(oof_csv(results), table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    return evaluation, table
+
+
+def load_fold_members(
+    recipes: Sequence[Recipe],
+    runs_folders: Sequence[Path],
+    fold: int,
+    device: ComputeDevice,
+    validation: Sequence[Sample],
+    folds_csv: Path,
+) -> list[EnsembleMember]:
+    """Load the model of one fold of each recipe, and check that it has not seen the validation images.
+
+    Raises:
+        UserError: a fold is not trained, or was trained with another recipe or another split.
+    """
+    members = []
+    for recipe, runs_folder in zip(recipes, runs_folders, strict=True):
+        run = fold_run(runs_folder, fold)
+        require_trained(run, recipe)
+        member, metadata = load_ensemble_member([run.weights], device, recipe)
+        if metadata[0].held_out != fingerprint_ids(validation):
+            what = f"was trained on another split than {folds_csv} and has seen some of its validation images"
+            raise UserError(run.weights, what, f"delete {run.folder} and train it again")
+        members.append(member)
+    return members
+
+
+def require_trained(run: Run, recipe: Recipe) -> None:
+    """Raise a UserError if a run is not finished, or was trained with another recipe."""
+    if not run.weights.exists():
+        what = "its training is not finished" if run.checkpoint.exists() else "it is not trained"
+        fold = run.folder.name.removeprefix("fold")
+        raise UserError(run.folder, what, f"run `make train FOLD={fold} RECIPE={recipe.name}`")
+    if differences := read_weights_metadata(run.weights)[0].training_differences(recipe):
+        what = f"was trained with another recipe ({'; '.join(differences)})"
+        raise UserError(run.weights, what, "train it again, or restore the recipe")
+
+
+def _weighted_histograms(item: Prediction) -> np.ndarray:
+    """Return the histograms of an image for all ensemble weights: (weights, 2, NUM_BINS) int32."""
+    truth = torch.from_numpy(item.truth).to(item.by_member[0].device)
+    grid = ensemble_weight_grid(len(item.by_member))
+    return np.stack([probability_histogram(item.mean(weights), truth) for weights in grid]).astype(np.int32)
+
+
+def _add_scores(table: pd.DataFrame, histograms: np.ndarray, evaluation: Evaluation, may_be_empty: bool) -> None:
+    """Add dice, accuracy, area and predicted_area at the chosen threshold to the table."""
+    level = round(evaluation.threshold.used * NUM_BINS)
+    pixels, areas = histograms.sum(axis=(1, 2)), histograms[:, 1].sum(axis=1)
+    background, overlap = counts_by_threshold(histograms, may_be_empty=may_be_empty)[:, :, level].T
+    predicted = background + overlap
+    table["dice"] = np.where(predicted + areas > 0, 2 * overlap / np.maximum(predicted + areas, 1), 1.0)
+    table["accuracy"] = 1 - (background + areas - overlap) / pixels
+    table["area"] = areas / pixels
+    table["predicted_area"] = predicted / pixels
+
+
+def _count_test_groups(competition: Competition, data: Path) -> int:
+    """Count the groups of the test set; 0 if it is not there."""
+    try:
+        return len({sample.group for sample in load_test_samples(competition, data)})
+    except UserError:
+        return 0

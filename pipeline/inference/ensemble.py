@@ -1,0 +1,99 @@
+"""Average the probabilities of several models and several flips."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.inference.tta import flip
+from pipeline.models.checkpoint import WeightsMetadata, load_weights
+from pipeline.models.device import ComputeDevice, choose_device, to_device
+from pipeline.models.zoo import SegmentationModel
+from pipeline.recipe import Flip, Recipe
+
+
+class Ensemble:
+    """The mean probability of several models, each with test-time augmentation.
+
+    Args:
+        models: on the device, all for the same input size.
+        flips: the views that each model predicts.
+        device: where the models are.
+    """
+
+    def __init__(self, models: Sequence[SegmentationModel], flips: Sequence[Flip], device: ComputeDevice) -> None:
+        self.models = models
+        self.flips = flips
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Predict a batch, which is copied to the device once.
+
+        Args:
+            images: (n, 3, h, w) uint8 RGB.
+
+        Returns:
+            (n, 1, h, w) float32 on the device, 0 to 1. Probabilities are averaged, not logits, so that a single very
+            confident model does not outweigh the others.
+
+        Raises:
+            UserError: an overflow in half precision.
+        """
+        images = to_device(images, self.device)
+        total = torch.zeros_like(images[:, :1], dtype=torch.float32)
+        weight = 1 / (len(self.models) * len(self.flips))
+        for how in self.flips:
+            view = flip(images, how)
+            for model in self.models:
+                with self.device.autocast():
+                    logits = model(view)
+                total += weight * flip(logits.float().sigmoid(), how)
+        if not total.isfinite().all():
+            raise UserError("", "the probabilities are not finite", "predict with train.precision = float32")
+        # The sum can exceed 1 by a rounding error.
+        return total.clamp_(max=1)
+
+
+class EnsembleMember(NamedTuple):
+    """The models of one recipe in an ensemble of recipes."""
+
+    ensemble: Ensemble
+    recipe: Recipe
+    """Gives the input size and the batch size: a batch that fits into memory for training fits for prediction."""
+
+
+def load_ensemble_member(
+    paths: Sequence[Path], device: ComputeDevice, recipe: Recipe | None = None
+) -> tuple[EnsembleMember, list[WeightsMetadata]]:
+    """Load the weights of one recipe's folds.
+
+    Args:
+        paths: the weights files.
+        device: where the models go.
+        recipe: the recipe as it is today, whose ``predict`` table is used; that of the first file if None.
+
+    Returns:
+        The member, and the metadata of each file.
+
+    Raises:
+        UserError: a file is missing or damaged, or its model was trained with another recipe than the first one.
+    """
+    models, recipes, metadata = zip(*(load_weights(path) for path in paths), strict=True)
+    for path, other in zip(paths, recipes, strict=True):
+        if differences := recipes[0].training_differences(other):
+            what = f"was trained with another recipe than {paths[0]} ({'; '.join(differences)})"
+            raise UserError(path, what, "give each recipe a name of its own and predict with RECIPE=one+other")
+    for model in models:
+        model.to(device.device, memory_format=torch.channels_last)
+    recipe = recipe or recipes[0]
+    return EnsembleMember(Ensemble(models, recipe.predict.flips, device), recipe), list(metadata)
+
+
+def choose_prediction_device(recipes: Sequence[Recipe]) -> ComputeDevice:
+    """Choose the device to predict on, in float32 if any recipe asks for it."""
+    precisions = {recipe.train.prediction_precision for recipe in recipes}
+    return choose_device("float32" if "float32" in precisions else "auto")

@@ -1,0 +1,99 @@
+"""Predict the test set and write a checked submission."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.competition import Competition
+from pipeline.data.folds import fingerprint_ids
+from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.samples import load_submission_samples
+from pipeline.files import fingerprint_file, write_text
+from pipeline.host import git_commit
+from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
+from pipeline.inference.spool import RowSpool
+from pipeline.inference.stream import predict_rows
+from pipeline.paths import rejected_submission, submission_metadata, submission_spool
+from pipeline.recipe import Recipe, ensemble_name
+from pipeline.submission.check import check_submission, image_shapes
+
+log = logging.getLogger(__name__)
+
+
+def write_submission(
+    competition: Competition,
+    recipes: Sequence[Recipe],
+    data: Path,
+    weights: Sequence[Sequence[Path]],
+    out: Path,
+    *,
+    ensemble_weights: Sequence[float] | None = None,
+    threshold: float | None = None,
+    metadata: Mapping[str, object] | None = None,
+    minutes: float | None = None,
+) -> bool:
+    """Predict the test set with an ensemble of recipes, write the rows and check the file.
+
+    Finished rows are kept next to `out` until the file is complete, so an interrupted call resumes.
+
+    Args:
+        competition: describes the data.
+        recipes: the recipes as they are today; their ``predict`` tables are used.
+        data: the data folder.
+        weights: the weights files of each recipe.
+        out: a .csv or .csv.gz file; how it was made is written to `submission_metadata(out)`.
+        ensemble_weights: weights of the recipes, with sum 1; equal weights if None. Recipes with weight 0 are skipped.
+        threshold: of the probability; the first recipe's if None.
+        metadata: more to write into the JSON file.
+        minutes: stop after this time and keep the finished rows.
+
+    Returns:
+        Whether the file is finished.
+
+    Raises:
+        UserError: weights or images are missing or damaged, or the submission does not pass its check.
+    """
+    samples = load_submission_samples(competition, data)
+    ensemble_weights = list(ensemble_weights or [1 / len(recipes)] * len(recipes))
+    threshold = recipes[0].predict.threshold if threshold is None else threshold
+    device = choose_prediction_device(recipes)
+    used = [entry for entry in zip(recipes, weights, ensemble_weights, strict=True) if entry[-1] > 0]
+    members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
+    made_by = {
+        "competition": competition.name,
+        "recipe": ensemble_name(recipes),
+        "weights": [[fingerprint_file(path) for path in files] for files in weights],
+        "flips": [list(recipe.predict.flips) for recipe in recipes],
+        "ensemble_weights": ensemble_weights,
+        "threshold": threshold,
+        "images": fingerprint_ids(samples),
+    }
+    spool = RowSpool(submission_spool(out), made_by)
+    left = [sample for sample in samples if sample.id not in spool.done]
+    if spool.done:
+        log.info("%s: resumes after %d finished rows", out, len(spool.done))
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+    bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
+    with spool, bar:
+        for row in predict_rows(members, left, competition, threshold, [weight for *_, weight in used]):
+            spool.add(row)
+            bar.update()
+            if deadline and time.monotonic() > deadline:
+                break
+    if len(spool.done) < len(samples):
+        log.info("%s: stopped at %d of %d rows; the same command resumes", out, len(spool.done), len(samples))
+        return False
+    # Only a file that has passed its check gets the name; until then an older file keeps it.
+    candidate = rejected_submission(out)
+    write_mask_csv(candidate, competition.csv.columns, spool.rows())
+    ids = [sample.id for sample in samples]
+    check_submission(candidate, competition, ids, image_shapes(competition, samples)).raise_if_bad()
+    description = made_by | {"commit": git_commit()} | dict(metadata or {})
+    write_text(submission_metadata(out), json.dumps(description, indent=1) + "\n")
+    candidate.replace(out)
+    spool.remove()
+    return True

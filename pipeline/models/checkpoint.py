@@ -1,0 +1,108 @@
+"""Save and load weights and training checkpoints.
+
+Weights are safetensors files: tensors and strings, no code. The strings hold the resolved recipe, so a weights file
+alone is enough to build its model and to predict.
+"""
+
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pipeline.errors import UserError
+from pipeline.files import atomic_write
+from pipeline.models.zoo import SegmentationModel, build_model
+from pipeline.recipe import Recipe, SMPConfig, parse_recipe, recipe_to_toml
+
+
+@dataclass(frozen=True)
+class WeightsMetadata:
+    """How weights were made; stored as strings in their file."""
+
+    competition: str
+    fold: str
+    """Number of the validation fold, or "all" if the run trained on every image."""
+    held_out: str
+    """Fingerprint of the validation ids, which the model has not seen."""
+    epochs: str
+    dice: str
+    """Dice of the last validation at native size; empty for the fold "all"."""
+    commit: str
+    torch: str
+    """Version of torch."""
+
+
+def save_weights(path: Path, model: SegmentationModel, recipe: Recipe, metadata: WeightsMetadata) -> None:
+    """Write the weights of a model as a safetensors file, atomically."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    text = {"recipe": recipe_to_toml(recipe), **asdict(metadata)}
+    # Written by Python instead of the library, so that a full disk is an OSError.
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata=text))
+
+
+def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata]:
+    """Build the model that a weights file describes and load its weights.
+
+    Returns:
+        The model in evaluation mode on the CPU, the recipe it was trained with, and how the weights were made.
+
+    Raises:
+        UserError: the file is missing, damaged, was not written by `save_weights`, or does not fit its own recipe.
+    """
+    recipe, metadata = read_weights_metadata(path)
+    config = recipe.network
+    if isinstance(config, SMPConfig):
+        # The file holds all weights; the initial encoder weights may not exist on this machine.
+        config = config.model_copy(update={"encoder_weights": None})
+    model = build_model(config)
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(path, f"its weights do not fit its recipe ({str(error)[:200]})", "train it again") from None
+    return model.eval(), recipe, metadata
+
+
+def read_weights_metadata(path: Path) -> tuple[Recipe, WeightsMetadata]:
+    """Read the recipe and metadata of a weights file without loading the weights.
+
+    Raises:
+        UserError: the file is missing, damaged, or was not written by `save_weights`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(path, "no such file", "train it with `make train`, or name another file") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(path, f"is not a complete safetensors file ({error})", "train it again") from None
+    names = [field.name for field in fields(WeightsMetadata)]
+    missing = {"recipe", *names} - text.keys()
+    if missing:
+        what = f"has no {', '.join(sorted(missing))} in its metadata"
+        raise UserError(path, what, "use weights written by this pipeline")
+    return parse_recipe(text["recipe"], path), WeightsMetadata(**{name: text[name] for name in names})
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training (tensors and plain values), atomically."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the state of a training. Only tensors and plain values are unpickled, nothing that could run code.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler's errors have no common base class
+        raise UserError(path, f"cannot be read ({str(error)[:120]})", "delete it to train from the start") from None

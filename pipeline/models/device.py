@@ -1,0 +1,83 @@
+"""Choose the device and the precision that suits it. The only module that looks at the hardware."""
+
+import contextlib
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComputeDevice:
+    """A device and the precision of its convolutions. Losses and sums are float32 in any case."""
+
+    device: torch.device
+    precision: str
+    """"float32", "bf16" or "fp16"."""
+    reason: str
+    """Why this precision."""
+
+    @property
+    def needs_grad_scaler(self) -> bool:
+        """Whether gradients must be scaled: small ones underflow in fp16."""
+        return self.precision == "fp16"
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether this is a CUDA device."""
+        return self.device.type == "cuda"
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which a model runs in this precision."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+
+
+def to_device(images: torch.Tensor, device: ComputeDevice) -> torch.Tensor:
+    """Copy images (n, c, h, w) to the device in channels-last memory format, the fastest for its convolutions."""
+    return images.to(device.device, non_blocking=True, memory_format=torch.channels_last)
+
+
+def choose_device(precision: str = "auto") -> ComputeDevice:
+    """Choose the best device of this machine and log it with its precision and the reason.
+
+    Args:
+        precision: "float32", "bf16", "fp16", or "auto" for the one that suits the device.
+
+    Raises:
+        UserError: the device does not support the precision.
+    """
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    # Input shapes are constant: let cuDNN time its algorithms once and keep the fastest.
+    torch.backends.cudnn.benchmark = True
+    suitable, reason = _suitable_precision(kind)
+    if precision not in ("auto", suitable):
+        if precision == "fp16" and kind != "cuda":
+            raise UserError("train.precision", f"fp16 needs a CUDA device, and this is {kind}", "use auto")
+        suitable, reason = precision, "set by the recipe"
+    device = ComputeDevice(torch.device(kind), suitable, reason)
+    log.info("device: %s, %s (%s)", _device_name(kind), suitable, reason)
+    return device
+
+
+def _suitable_precision(kind: str) -> tuple[str, str]:
+    if kind == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        if major >= 8:
+            return "bf16", f"compute capability {major}.{minor} supports it"
+        return "fp16", f"compute capability {major}.{minor} has no bf16"
+    if kind == "cpu":
+        # Without these instructions bf16 is emulated and slower than float32.
+        if any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16")):
+            return "bf16", "this processor has bf16 instructions"
+        return "float32", "this processor has no bf16 instructions"
+    return "float32", f"half precision is not tested on {kind}"
+
+
+def _device_name(kind: str) -> str:
+    return torch.cuda.get_device_name() if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"

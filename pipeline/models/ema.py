@@ -1,0 +1,26 @@
+"""Exponential moving average (EMA) of a model's weights."""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Move `ema_model` towards `model`, running statistics of normalizations included.
+
+    The decay rises from 0 over the first steps, so that the random initial weights are soon forgotten. The same as
+    `torch.optim.swa_utils.AveragedModel`, which however synchronizes with the device several times per step.
+
+    Args:
+        ema_model: updated in place.
+        model: of the same architecture.
+        step: number of the step, from 0.
+        decay: final decay, 0 to 1.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step)) if step else 1.0
+    pairs = list(zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([average for average, _ in floats], [current for _, current in floats], weight)
+    for average, current in pairs:
+        if not average.is_floating_point():
+            average.copy_(current)

@@ -1,0 +1,100 @@
+"""Build a model from a recipe: our UNet or any architecture of segmentation-models-pytorch."""
+
+import inspect
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.unet import UNet, pad_to_multiple
+from pipeline.recipe import SMPConfig, UNetConfig
+
+# ImageNet's mean and standard deviation, on the scale 0 to 255.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+class SegmentationModel(nn.Module):
+    """A network with its input normalization."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        # Not persistent: constants of the code do not belong into a weights file.
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, 1, h, w)."""
+        return self.network((image - self.mean) / self.std)
+
+
+class PadToMultiple(nn.Module):
+    """Pad the input of a network that accepts only multiples of a number, and crop its output."""
+
+    def __init__(self, network: nn.Module, multiple: int) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = multiple
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (n, c, h, w) to logits of the same height and width."""
+        height, width = image.shape[-2:]
+        return self.network(pad_to_multiple(image, self.multiple))[..., :height, :width]
+
+
+def build_model(config: UNetConfig | SMPConfig) -> SegmentationModel:
+    """Build the model that a recipe's ``[network]`` table describes.
+
+    Weights are random unless the table names a local file of encoder weights.
+
+    Raises:
+        UserError: the architecture, the encoder or an option does not exist, or the encoder weights do not fit.
+    """
+    return SegmentationModel(UNet(config) if isinstance(config, UNetConfig) else _build_smp(config))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _build_smp(config: SMPConfig) -> nn.Module:
+    # Imported here: the import takes seconds, and our own UNet does not need it.
+    import segmentation_models_pytorch as smp
+
+    architectures = {
+        name: kind
+        for name, kind in vars(smp).items()
+        if inspect.isclass(kind) and issubclass(kind, smp.base.SegmentationModel)
+    }
+    if config.name not in architectures:
+        known = ", ".join(["unet", *sorted(architectures)])
+        raise UserError("network.name", f"there is no architecture {config.name!r}", f"choose one of {known}")
+    try:
+        network = architectures[config.name](
+            config.encoder, encoder_weights=None, in_channels=3, classes=1, **config.options
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        what = f"{config.name} cannot be built with encoder {config.encoder!r} and options {config.options}"
+        raise UserError(
+            "network", f"{what} ({str(error)[:200]})", "correct network.encoder or network.options"
+        ) from None
+    if config.encoder_weights is not None:
+        _load_encoder(network, config.encoder_weights)
+    # Encoders of the library downsample at most five times; some transformers need this multiple in any case.
+    return PadToMultiple(network, 32)
+
+
+def _load_encoder(network: nn.Module, path: Path) -> None:
+    try:
+        network.encoder.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        what = f"does not hold weights of this encoder ({str(error)[:200]})"
+        raise UserError(path, what, "correct network.encoder or network.encoder_weights") from None

@@ -1,0 +1,226 @@
+"""Where every file lies: the only module that spells the path of a run, fold, weights file or submission.
+
+::
+
+    data/<competition>/                      the competition's files
+    folds/<competition>.csv                  the fold of every training image
+    runs/<competition>-<recipe>/             fold0/ fold1/ ... foldall/  evaluation.json  oof.csv  worst.jpg
+    runs/<competition>-<recipe>/fold0/       recipe.toml split.txt metrics.jsonl samples/ events* weights.safetensors
+    runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
+    submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
+    weights/<competition>-*.safetensors      weights that come with the repository
+
+Standard library only: the Makefile asks it before anything is installed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pipeline.errors import UserError
+
+COMPETITIONS = Path("competitions")
+RECIPES = Path("recipes")
+DATA = Path("data")
+FOLDS = Path("folds")
+RUNS = Path("runs")
+SUBMISSIONS = Path("submissions")
+LEDGER = SUBMISSIONS / "ledger.csv"
+OVERLAYS = Path("overlays")
+KERNELS = Path("kernels")
+SHIPPED_WEIGHTS = Path("weights")
+
+ALL: Final = "all"
+Fold = int | Literal["all"]
+"""The number of the fold that a run validates on, or "all": it trains on every image and validates on none."""
+
+_CSV_SUFFIXES = (".csv.gz", ".csv")
+
+
+def parse_fold(text: str) -> Fold:
+    """Convert ``"0"`` to 0 and keep ``"all"``.
+
+    Raises:
+        UserError: any other text.
+    """
+    if text == ALL:
+        return ALL
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"fold '{text}'", "is neither a number nor 'all'", "give a fold such as 0")
+    return int(text)
+
+
+def run_name(competition: str, recipe: str) -> str:
+    """Return ``<competition>-<recipe>``, or the name once if both are the same."""
+    return recipe if competition == recipe else f"{competition}-{recipe}"
+
+
+def competition_toml(competition: str) -> Path:
+    """Return ``competitions/<competition>.toml``."""
+    return COMPETITIONS / f"{competition}.toml"
+
+
+def recipe_toml(recipe: str) -> Path:
+    """Return ``recipes/<recipe>.toml``."""
+    return RECIPES / f"{recipe}.toml"
+
+
+def data_folder(competition: str) -> Path:
+    """Return the default data folder, ``data/<competition>``."""
+    return DATA / competition
+
+
+def folds_csv(competition: str) -> Path:
+    """Return ``folds/<competition>.csv``."""
+    return FOLDS / f"{competition}.csv"
+
+
+def runs_folder(competition: str, recipe: str) -> Path:
+    """Return the folder of a recipe's runs, or of an ensemble's evaluation."""
+    return RUNS / run_name(competition, recipe)
+
+
+def runs_folders(competition: str, recipes: Sequence[str], given: Path | None = None) -> list[Path]:
+    """Return the runs folder of each recipe, or `given` for a single recipe.
+
+    Raises:
+        UserError: one folder is given for several recipes.
+    """
+    if given is None:
+        return [runs_folder(competition, recipe) for recipe in recipes]
+    if len(recipes) > 1:
+        raise UserError(given, f"is one folder for {len(recipes)} recipes, {'+'.join(recipes)}", "give no folder")
+    return [given]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run (the training of one fold) and the files in it."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The final weights; the file exists once the training is finished."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state from which an unfinished training resumes."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.toml"
+
+    @property
+    def split(self) -> Path:
+        """Fingerprints of the training and validation ids."""
+        return self.folder / "split.txt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of validation predictions as images, one file per validation."""
+        return self.folder / "samples"
+
+    def set_aside(self) -> Path:
+        """Rename the folder to the first free ``fold0~1``, ``fold0~2``, ... and return the new path."""
+        number = 1
+        while (target := self.folder.with_name(f"{self.folder.name}~{number}")).exists():
+            number += 1
+        return self.folder.rename(target)
+
+
+def fold_run(runs: Path, fold: Fold) -> Run:
+    """Return the run of a fold in a runs folder: ``fold0``, or ``foldall`` for the fold "all"."""
+    return Run(runs / f"fold{fold}")
+
+
+def evaluation_json(runs: Path) -> Path:
+    """Return the file of the out-of-fold evaluation in a runs folder."""
+    return runs / "evaluation.json"
+
+
+def oof_csv(runs: Path) -> Path:
+    """Return the table of out-of-fold scores, one row per image, in a runs folder."""
+    return runs / "oof.csv"
+
+
+def worst_jpg(runs: Path) -> Path:
+    """Return the drawing of the worst validation images in a runs folder."""
+    return runs / "worst.jpg"
+
+
+def submission_csv(competition: str, recipe: str) -> Path:
+    """Return ``submissions/<competition>-<recipe>.csv.gz``."""
+    return SUBMISSIONS / f"{run_name(competition, recipe)}.csv.gz"
+
+
+def submission_metadata(submission: Path) -> Path:
+    """Return the JSON file that says how a submission was made: ``x.csv.gz`` and ``x.csv`` -> ``x.json``."""
+    name = next((submission.name.removesuffix(end) for end in _CSV_SUFFIXES if submission.name.endswith(end)), None)
+    return submission.with_name(f"{submission.name if name is None else name}.json")
+
+
+def rejected_submission(submission: Path) -> Path:
+    """Return where a submission lies until its check has passed."""
+    return submission.with_name(f"rejected-{submission.name}")
+
+
+def submission_spool(submission: Path) -> Path:
+    """Return where finished rows lie until the submission is complete."""
+    return submission.with_name(f".{submission.name}.rows")
+
+
+def kernel_folder(competition: str, recipe: str) -> Path:
+    """Return the folder that ``kaggle kernels push`` takes."""
+    return KERNELS / run_name(competition, recipe)
+
+
+def find_weights(source: Path) -> list[Path]:
+    """List the weights files that a path stands for.
+
+    Args:
+        source: a weights file, a run, or a runs folder.
+
+    Returns:
+        The file itself; the weights of the run; those of all folds in a runs folder, or, without any fold, those of
+        the fold "all".
+
+    Raises:
+        UserError: there are none.
+    """
+    if source.is_file():
+        return [source]
+    if Run(source).weights.exists():
+        return [Run(source).weights]
+    # Runs that were set aside (fold0~1) belong to another recipe.
+    folds = sorted(path.name.removeprefix("fold") for path in source.glob("fold*") if path.name[4:].isdigit())
+    for names in (sorted(folds, key=int), [ALL]):
+        found = [path for name in names if (path := fold_run(source, parse_fold(name)).weights).exists()]
+        if found:
+            return found
+    raise UserError(source, "has no weights.safetensors", "train with `make train`, or name another run")
+
+
+def default_weights(competition: str, recipe: str) -> Path:
+    """Return the runs of a recipe if there are finished ones, else the weights shipped for the competition.
+
+    Args:
+        competition: its name; a competition based on another (``carvana_hq``) has that one's weights too.
+        recipe: its name.
+    """
+    runs = runs_folder(competition, recipe)
+    try:
+        find_weights(runs)
+    except UserError:
+        shipped = sorted(SHIPPED_WEIGHTS.glob(f"{competition}-*.safetensors"))
+        return shipped[0] if shipped else runs
+    return runs

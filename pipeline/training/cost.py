@@ -1,0 +1,183 @@
+"""Estimate the cost of a training step on a GPU without running one.
+
+The step is traced on torch's meta device, which knows shapes and computes nothing. Counted are floating-point
+operations, bytes that operations read and write if none are fused, and bytes saved for the backward pass; activations
+count in half precision. The time on a GPU follows from assumed utilizations, the constants below. The optimizer, the
+data loader and validation are left out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.models.zoo import build_model, count_parameters
+from pipeline.recipe import Recipe
+from pipeline.training.losses import SegmentationLoss
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Peak figures of a GPU in half precision."""
+
+    name: str
+    flops: float
+    """Floating-point operations per second of matrix products."""
+    bandwidth: float
+    """Bytes of its memory per second."""
+    memory: float
+    """Bytes."""
+
+
+GPUS = (
+    Gpu("T4", 65e12, 320e9, 15 * GIB),
+    Gpu("A100 80 GB", 312e12, 2.0e12, 80 * GIB),
+    Gpu("H200", 790e12, 4.3e12, 139 * GIB),
+)
+COMPUTE_UTILIZATION = 0.4
+"""Assumed fraction of the peak operations that the convolutions of a UNet reach."""
+BANDWIDTH_UTILIZATION = 0.7
+"""Assumed fraction of the peak bandwidth that passes over activations reach."""
+CONTEXT_BYTES = 1.5 * GIB
+"""Assumed memory of CUDA and of the convolutions' workspaces."""
+_HALF = 2
+_OPTIMIZER_STATES = {"adam": 2, "adamw": 2, "muon": 1, "sgd": 1}
+"""Tensors of a parameter's size that an optimizer keeps."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one training step of a recipe in half precision."""
+
+    parameters: int
+    batch_size: int
+    forward_flops: float
+    """Floating-point operations of the forward pass; a multiply-add counts as two."""
+    flops: float
+    """Floating-point operations of forward and backward pass."""
+    bytes_moved: float
+    """Bytes read and written if no two operations are fused."""
+    activation_bytes: float
+    """Bytes of activations saved for the backward pass."""
+    weight_bytes: float
+    """Bytes of weights, gradients, EMA and optimizer state in float32."""
+
+    @property
+    def memory(self) -> float:
+        """Bytes of GPU memory."""
+        # At the start of the backward pass, the gradient of an activation is there in addition.
+        return self.activation_bytes * 1.1 + self.weight_bytes + CONTEXT_BYTES
+
+    def seconds(self, gpu: Gpu) -> float:
+        """Return the seconds of a step on a GPU: its arithmetic plus its memory traffic."""
+        return self.flops / (gpu.flops * COMPUTE_UTILIZATION) + self.bytes_moved / (
+            gpu.bandwidth * BANDWIDTH_UTILIZATION
+        )
+
+
+def estimate_cost(recipe: Recipe) -> StepCost:
+    """Trace one training step of a recipe at its full input size."""
+    width, height = recipe.input.size
+    batch_size = recipe.train.batch_size
+    # Built on the CPU: some encoders compute with values during construction.
+    model = build_model(recipe.network).train().to("meta")
+    with torch.device("meta"):
+        images = torch.empty(batch_size, 3, height, width)
+        target = torch.empty(batch_size, 1, height, width)
+        loss = SegmentationLoss(recipe.train.loss)
+        traffic, saved = _TrafficCounter(), _SavedTensorCounter()
+        with FlopCounterMode(display=False) as flops, traffic:
+            with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+                value = loss(model(images), target)
+            forward_flops = flops.get_total_flops()
+            value.backward()
+    parameters = count_parameters(model)
+    copies = 2 + _OPTIMIZER_STATES[recipe.train.optimizer] + bool(recipe.train.ema_decay)
+    return StepCost(
+        parameters=parameters,
+        batch_size=batch_size,
+        forward_flops=float(forward_flops),
+        flops=float(flops.get_total_flops()),
+        bytes_moved=float(traffic.total),
+        activation_bytes=float(saved.total),
+        weight_bytes=4.0 * parameters * copies,
+    )
+
+
+def relative_step_cost(recipe: Recipe) -> float:
+    """Return the mean cost of a step relative to one at full size, by pixels; below 1 with a resize schedule."""
+    width, height = recipe.input.size
+    mean, start = 0.0, 0.0
+    for stage in recipe.train.resize_schedule:
+        mean += (stage.until - start) * stage.size[0] * stage.size[1] / (width * height)
+        start = stage.until
+    return mean + 1 - start
+
+
+def describe_cost(recipe: Recipe, images: int) -> str:
+    """Describe the cost of a recipe and the time on some GPUs, as lines of text.
+
+    Args:
+        recipe: to be estimated.
+        images: number of training images of a fold.
+    """
+    cost = estimate_cost(recipe)
+    width, height = recipe.input.size
+    steps = recipe.train.epochs * images / cost.batch_size * relative_step_cost(recipe)
+    lines = [
+        f"counted, per image of {width}×{height} and step:",
+        f"  parameters                   {cost.parameters / 1e6:.2f} M",
+        f"  multiply-adds forward        {cost.forward_flops / cost.batch_size / 2e9:.1f} G",
+        f"  operations of a step         {cost.flops / cost.batch_size / 1e12:.3f} T",
+        f"  activations read and written {cost.bytes_moved / cost.batch_size / 1e9:.2f} GB",
+        f"  activations saved            {cost.activation_bytes / cost.batch_size / 1e9:.2f} GB",
+        f"estimated, for a batch of {cost.batch_size}: {cost.memory / GIB:.1f} GiB of GPU memory",
+    ]
+    for gpu in GPUS:
+        rate, hours = cost.batch_size / cost.seconds(gpu), steps * cost.seconds(gpu) / 3600
+        fits = "" if cost.memory < gpu.memory else "; does not fit"
+        epochs = f"{recipe.train.epochs} epochs of {images} images"
+        lines.append(f"  {gpu.name:11} {rate:6.0f} images/s at full size; {hours:.1f} h for {epochs}{fits}")
+    assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
+    return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])
+
+
+class _TrafficCounter(TorchDispatchMode):
+    """Add up the bytes that every operation reads and writes; views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            leaves = tree_leaves((args, kwargs, result))
+            self.total += sum(_half_precision_bytes(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+        return result
+
+
+class _SavedTensorCounter:
+    """Add up the bytes saved for the backward pass, each storage once."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._seen: dict[int, Tensor] = {}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        key = tensor.untyped_storage()._cdata
+        if key not in self._seen and not isinstance(tensor, torch.nn.Parameter):
+            self._seen[key] = tensor  # keeps the storage alive, so that its address is not used again
+            self.total += _half_precision_bytes(tensor)
+        return tensor
+
+
+def _half_precision_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor in half precision; integers, such as indices of maxima, keep their size."""
+    return tensor.numel() * (_HALF if tensor.is_floating_point() else tensor.element_size())

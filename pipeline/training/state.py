@@ -1,0 +1,176 @@
+"""Training state: initialize, step, save, resume."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.device import ComputeDevice
+from pipeline.models.ema import update_ema
+from pipeline.models.zoo import SegmentationModel, build_model
+from pipeline.paths import ALL, Fold
+from pipeline.recipe import Recipe, TrainConfig
+from pipeline.training.muon import Muon
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during a training."""
+
+    model: SegmentationModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema_model: SegmentationModel | None
+    """Exponential moving average of the model; None if ``train.ema_decay`` is 0."""
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per finished epoch, as in ``metrics.jsonl``."""
+    epoch_loss: float = 0.0
+    """Sum of the losses of the current epoch's steps."""
+
+    @property
+    def eval_model(self) -> SegmentationModel:
+        """The model that is validated and saved: the EMA if there is one."""
+        return self.ema_model or self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "ema_model": self.ema_model.state_dict() if self.ema_model else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "progress": {
+                "step": self.step,
+                "seconds": self.seconds,
+                "history": self.history,
+                "epoch_loss": self.epoch_loss,
+            },
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Resume from what `state_dict` returned.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it belongs to another model or optimizer.
+        """
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if saved["scaler"]:  # empty if the training started on a device without gradient scaling
+            self.scaler.load_state_dict(saved["scaler"])
+        if self.ema_model:
+            self.ema_model.load_state_dict(saved["ema_model"])
+        torch.set_rng_state(saved["rng"])
+        if torch.cuda.is_available() and saved["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(saved["rng_cuda"])
+        for key, value in saved["progress"].items():
+            setattr(self, key, value)
+
+
+def init_state(recipe: Recipe, device: ComputeDevice, fold: Fold) -> TrainState:
+    """Build the state at step 0. Each fold starts from other random weights, which makes their ensemble better."""
+    torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
+    model = build_model(recipe.network).to(device.device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, recipe.train)
+    ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
+    if recipe.train.compile:
+        model.compile()
+    scaler = torch.amp.GradScaler(device.device.type, enabled=device.needs_grad_scaler)
+    return TrainState(model, optimizer, scaler, ema_model)
+
+
+def resume_state(state: TrainState, checkpoint: Path) -> None:
+    """Load a checkpoint into a fresh state.
+
+    Raises:
+        UserError: the checkpoint is damaged or belongs to another network.
+    """
+    try:
+        state.load_state_dict(load_checkpoint(checkpoint))
+    except (KeyError, RuntimeError, ValueError) as error:
+        what = f"belongs to another network ({str(error)[:120]})"
+        raise UserError(checkpoint, what, "delete it to train from the start") from None
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Build the optimizer of a recipe."""
+    values: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    match config.optimizer:
+        case "muon":
+            return Muon(model, **values)
+        case "sgd":
+            return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **values)
+        case "adam":
+            return torch.optim.Adam(model.parameters(), **values)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), **values)
+
+
+def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
+    """Return the learning rate of a step: linear warm-up to the peak, then constant or a half cosine to zero.
+
+    Args:
+        step: number of the step, from 0.
+        total: number of steps of the training.
+        config: the recipe's ``[train]`` table.
+    """
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def input_size_at(step: int, total: int, recipe: Recipe) -> tuple[int, int]:
+    """Return the input size (width, height) of a step, counted from 0, by ``train.resize_schedule``."""
+    stages = recipe.train.resize_schedule
+    return next((stage.size for stage in stages if step < stage.until * total), recipe.input.size)
+
+
+def downsample(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (n, c, h, w) to `size` = (width, height) by the mean of each area; returns float."""
+    width, height = size
+    return F.interpolate(images.float(), (height, width), mode="area")
+
+
+def train_step(
+    state: TrainState, images: Tensor, target: Tensor, loss: nn.Module, device: ComputeDevice, config: TrainConfig
+) -> Tensor:
+    """Run one step: forward, backward, optimizer, EMA.
+
+    Args:
+        state: updated in place.
+        images: (n, 3, h, w) uint8 or float, 0 to 255, on the device.
+        target: (n, 1, h, w) float, 0 to 1, on the device.
+        loss: function of logits and target.
+        device: gives the precision.
+        config: gradient clipping and EMA decay.
+
+    Returns:
+        (3,) float32 on the device: loss, fraction of true mask pixels, fraction of predicted mask pixels.
+    """
+    with device.autocast():
+        logits = state.model(images)
+    value = loss(logits, target)
+    state.scaler.scale(value).backward()
+    if config.max_grad_norm:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.max_grad_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema_model:
+        update_ema(state.ema_model, state.model, state.step, config.ema_decay)
+    state.step += 1
+    return torch.stack([value.detach(), target.mean(), (logits.detach() > 0).float().mean()])

@@ -1,72 +1,97 @@
-"""Check and upload a submission of all 100,064 rows to the stand-in: time and memory.
+"""Measure time and memory of checking and uploading a submission of 100,064 rows to the stand-in for Kaggle.
 
     python -m benchmarks.full_submission --data DIR
 
-DIR is the practice data: `sample_submission_full.csv` gives the ids, `train_masks.csv` the masks, each used many times.
+DIR holds `sample_submission_full.csv` with the ids and `train_masks.csv` with the masks, each of which is used many
+times.
 """
 
 import json
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import patch
 
 import typer
 
+from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
-from scripts.common import DataFolder, run
-from tests.standin.server import Standin
-from tests.standin.world import World
+from pipeline.kaggle import upload
+from pipeline.kaggle.client import require_slug
+from pipeline.options import parse_data
+from pipeline.submission.check import check_submission, expected_shapes
+from scripts.common import DataOption, run
+from tests.standin.backend import Backend
+from tests.standin.server import StandinServer
 
-_SUBMIT = """
-import json, resource, sys, time
-from pathlib import Path
-from pipeline import competition
-from pipeline.submission import submit, table
-carvana = competition.load("carvana")
-data, file = Path(sys.argv[1]), Path(sys.argv[2])
-started = time.perf_counter()
-wanted = table.expected(carvana, data)
-table.check(file, carvana, list(wanted), wanted).raise_if_bad()
-checked = time.perf_counter()
-submit.table.check = lambda *_: table.Report(file)
-entry = submit.submit(carvana, data, file, "full", path=file.parent / "ledger.csv")
-own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-client = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(json.dumps({
-    "check_s": round(checked - started, 1), "submit_s": round(time.perf_counter() - checked, 1),
-    "own_peak_mb": own // 1024, "client_peak_mb": client // 1024, "status": entry.status,
-}))
-"""
+COMPETITION = "carvana"
 
 
-def main(data: DataFolder, rows: Annotated[int, typer.Option(help="Fewer rows, for a quick look.")] = 0) -> None:
-    """Print the figures as JSON."""
+def main(
+    data: DataOption = "", rows: Annotated[int, typer.Option(min=0, help="Number of rows; 0 for all.")] = 0
+) -> None:
+    """Print the measurements as JSON."""
+    source = parse_data(data, COMPETITION)
     with tempfile.TemporaryDirectory(prefix="full-submission-") as scratch:
         folder = Path(scratch)
-        figures: dict[str, object] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
-        ids = [row.id for row in read_mask_csv(data / "sample_submission_full.csv")][: rows or None]
-        write_mask_csv(folder / "sample_submission.csv", ("img", "rle_mask"), ((id, "1 1") for id in ids))
-        masks = [row.rle for row in read_mask_csv(data / "train_masks.csv")]
-        started = time.perf_counter()
         file = folder / "full.csv.gz"
-        write_mask_csv(file, ("img", "rle_mask"), ((id, masks[number % len(masks)]) for number, id in enumerate(ids)))
-        figures |= {"rows": len(ids), "megabytes": round(file.stat().st_size / 1e6)}
-        figures["write_s"] = round(time.perf_counter() - started, 1)
+        measured: dict[str, object] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
+        measured |= write_files(source, folder, file, rows)
+        slug = require_slug(load_competition(COMPETITION))
+        backend = Backend(slug, {}, lambda _: (0.5, 0.5), folder / "uploads")
+        with StandinServer(backend) as standin:
+            os.environ.update(standin.environment(), HOME=scratch, KAGGLE_CONFIG_DIR=scratch)
+            # A new process, so that its peak memory is that of check and upload alone.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                measured |= pool.submit(measure_upload, folder, file).result()
+        assert backend.submissions[0].path.stat().st_size == file.stat().st_size
+        measured["standin_peak_mb"] = peak_megabytes(resource.RUSAGE_SELF)
+        print(json.dumps(measured, indent=1))
 
-        world = World("carvana-image-masking-challenge", {}, lambda _: (0.5, 0.5), folder / "uploads")
-        with Standin(world) as standin:
-            environment = {**os.environ, **standin.environment(), "HOME": scratch, "KAGGLE_CONFIG_DIR": scratch}
-            command = [sys.executable, "-c", _SUBMIT, str(folder), str(file)]
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        figures |= json.loads(done.stdout)
-        assert world.entries[0].path.stat().st_size == file.stat().st_size
-        figures["standin_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(json.dumps(figures, indent=1))
+
+def write_files(source: Path, folder: Path, file: Path, rows: int) -> dict[str, object]:
+    """Write a sample CSV and a submission."""
+    ids = [row.id for row in read_mask_csv(source / "sample_submission_full.csv")][: rows or None]
+    columns = load_competition(COMPETITION).csv.columns
+    write_mask_csv(folder / "sample_submission.csv", columns, ((id, "1 1") for id in ids))
+    masks = [row.rle for row in read_mask_csv(source / "train_masks.csv")]
+    started = time.perf_counter()
+    write_mask_csv(file, columns, ((id, masks[number % len(masks)]) for number, id in enumerate(ids)))
+    return {
+        "rows": len(ids),
+        "megabytes": round(file.stat().st_size / 1e6),
+        "write_s": round(time.perf_counter() - started, 1),
+    }
+
+
+def measure_upload(data: Path, file: Path) -> dict[str, object]:
+    """Check the submission, then upload it without a second check."""
+    competition = load_competition(COMPETITION)
+    started = time.perf_counter()
+    shapes = expected_shapes(competition, data)
+    report = check_submission(file, competition, list(shapes), shapes)
+    report.raise_if_bad()
+    checked = time.perf_counter()
+    with patch.object(upload, "check_submission", lambda *_: report):
+        entry = upload.submit_file(competition, data, file, "full", ledger=file.parent / "ledger.csv")
+    return {
+        "check_s": round(checked - started, 1),
+        "submit_s": round(time.perf_counter() - checked, 1),
+        "own_peak_mb": peak_megabytes(resource.RUSAGE_SELF),
+        "client_peak_mb": peak_megabytes(resource.RUSAGE_CHILDREN),
+        "status": entry.status,
+    }
+
+
+def peak_megabytes(who: int) -> int:
+    """Return the peak memory of this process or of its children in MiB."""
+    return resource.getrusage(who).ru_maxrss // 1024
 
 
 if __name__ == "__main__":

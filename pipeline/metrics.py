@@ -27,8 +27,8 @@ def probability_histogram(probability: Tensor, truth: Tensor) -> np.ndarray:
         truth: (h, w) bool, on the same device.
 
     Returns:
-        (2, NUM_BINS) int64: background, object. Bin k holds probabilities from k / NUM_BINS to below (k + 1) / NUM_BINS;
-        the last one also 1.
+        (2, NUM_BINS) int64: background, object. Bin k holds probabilities from k / NUM_BINS to below
+        (k + 1) / NUM_BINS; the last one also 1.
     """
     bins = (probability * NUM_BINS).clamp_(0, NUM_BINS - 1).int()
     counts = torch.bincount((bins + truth * NUM_BINS).flatten(), minlength=2 * NUM_BINS)
@@ -67,11 +67,13 @@ def dice_by_threshold(histograms: np.ndarray, *, may_be_empty: bool = True) -> n
     predicted = counts_by_threshold(histograms, may_be_empty=may_be_empty)
     overlap = predicted[..., 1, :]
     total = predicted.sum(axis=-2) + histograms[..., 1, :].sum(axis=-1, keepdims=True)
-    return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
+    dice: np.ndarray = np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
+    return dice
 
 
 def accuracy_by_threshold(histograms: np.ndarray, *, may_be_empty: bool = True) -> np.ndarray:
     """Compute the pixel accuracy at every threshold k / NUM_BINS; shapes as in `dice_by_threshold`."""
     predicted = counts_by_threshold(histograms, may_be_empty=may_be_empty)
     true_background = histograms[..., 0, :].sum(axis=-1, keepdims=True) - predicted[..., 0, :]
-    return (predicted[..., 1, :] + true_background) / histograms.sum(axis=(-2, -1))[..., None]
+    accuracy: np.ndarray = (predicted[..., 1, :] + true_background) / histograms.sum(axis=(-2, -1))[..., None]
+    return accuracy

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.toml import read_toml_with_base
+from pipeline.toml import read_toml, read_toml_with_base
 
 MAX_RECIPES = 4
 """Recipes in one ensemble: each more doubles the ensemble weights to try and gains less than the one before."""
@@ -43,6 +43,13 @@ def split_recipe_names(text: str) -> list[str]:
     return names
 
 
+def competition_files(competition: str) -> list[Path]:
+    """Return the TOML file of a competition, and that of the competition it is based on, if any."""
+    path = paths.competition_toml(competition)
+    base = read_toml(path).get("base")
+    return [path] if base is None else [path, paths.competition_toml(str(base))]
+
+
 def fold_numbers(competition: str) -> list[int]:
     """Return the folds of a competition, 0 to ``folds - 1`` of its TOML file."""
     path = paths.competition_toml(competition)
@@ -54,8 +61,7 @@ def fold_numbers(competition: str) -> list[int]:
 
 def folds_stage(competition: str) -> Stage:
     """Return the stage that splits the training images."""
-    path = paths.competition_toml(competition)
-    return Stage("folds", paths.folds_csv(competition), (path,), ())
+    return Stage("folds", paths.folds_csv(competition), tuple(competition_files(competition)), ())
 
 
 def train_stage(competition: str, recipe: str, fold: paths.Fold) -> Stage:

@@ -1,4 +1,7 @@
-"""Read TOML files and apply ``table.key=value`` overrides. Standard library only: the Makefile runs it before set-up."""
+"""Read TOML files and apply ``table.key=value`` overrides.
+
+Standard library only: the Makefile needs it before anything is installed.
+"""
 
 import copy
 import tomllib

@@ -1,4 +1,4 @@
-"""Blend finished submissions by a weighted majority."""
+"""Blend finished submissions by a weighted majority vote."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,21 +9,20 @@ from scripts.common import run
 
 
 def main(
-    files: Annotated[list[Path], typer.Argument(help="Two or more .csv or .csv.gz files; their rows in any order.")],
-    out: Annotated[Path, typer.Option(help="The .csv or .csv.gz file to write.")],
+    files: Annotated[list[str], typer.Argument(help="Two or more .csv or .csv.gz files, rows in any order.")],
+    out: Annotated[str, typer.Option(help="The .csv or .csv.gz file; submissions/blend.csv.gz if empty.")] = "",
     weights: Annotated[
-        str, typer.Option(help="One number above 0 for each file, such as '0.5 0.3 0.2'; all alike if not given.")
+        str, typer.Option(help="One number above 0 per file, such as '0.5 0.3 0.2'; equal weights if empty.")
     ] = "",
 ) -> None:
-    """A pixel is in the blend if more than half of the weight has it."""
-    from pipeline.errors import UserError
+    """A pixel is in the blend if files with more than half of the total weight have it."""
+    from pipeline.options import parse_numbers, parse_paths
+    from pipeline.paths import SUBMISSIONS
     from pipeline.submission.blend import blend_submissions
 
-    try:
-        numbers = [float(word) for word in weights.replace(",", " ").split()]
-    except ValueError:
-        raise UserError(f"--weights '{weights}'", "expected numbers separated by spaces") from None
-    print(f"{out}: {blend_submissions(files, out, numbers or None):,} rows")
+    path = Path(out) if out else SUBMISSIONS / "blend.csv.gz"
+    rows = blend_submissions(parse_paths(files), path, parse_numbers(weights, "--weights") or None)
+    print(f"{path}: {rows:,} rows")
 
 
 if __name__ == "__main__":

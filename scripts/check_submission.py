@@ -5,29 +5,26 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import CompetitionName, DataFolder, run
+from scripts.common import CompetitionOption, DataOption, run
 
 
 def main(
     file: Annotated[Path, typer.Argument(help="A .csv or .csv.gz file.")],
-    competition: CompetitionName,
-    data: DataFolder,
+    competition: CompetitionOption,
+    data: DataOption = "",
     sample: Annotated[
-        Path | None, typer.Option(help="The CSV with the ids that are wanted; the competition's own if not given.")
+        Path | None, typer.Option(help="A CSV with the expected ids; the competition's sample by default.")
     ] = None,
 ) -> None:
     """Print every problem with its line; exit code 1 if there is one."""
     from pipeline.competition import load_competition
+    from pipeline.options import parse_data
     from pipeline.submission.check import check_submission, expected_shapes
 
     chosen = load_competition(competition)
-    wanted = expected_shapes(chosen, data, sample)
-    report = check_submission(file, chosen, list(wanted), wanted)
-    for warning in report.warnings:
-        print(f"warning  {warning}")
-    for problem in report.problems:
-        print(f"error    {problem}")
-    print(f"{file}: {report.rows:,} rows, {report.count:,} errors, {len(report.warnings):,} warnings")
+    shapes = expected_shapes(chosen, parse_data(data, competition), sample)
+    report = check_submission(file, chosen, list(shapes), shapes)
+    print(report.describe())
     report.raise_if_bad()
 
 

@@ -1,36 +1,34 @@
-"""Show a submission beside the truth: the worst images, or those named."""
+"""Draw a submission next to the true masks: the worst images, or those named."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scripts.common import CompetitionName, DataFolder, run
+from scripts.common import CompetitionOption, DataOption, run
 
 
 def main(
     file: Annotated[Path, typer.Argument(help="A .csv or .csv.gz file.")],
-    competition: CompetitionName,
-    data: DataFolder,
-    out: Annotated[Path, typer.Option(help="The picture to write.")],
-    image: Annotated[list[str], typer.Option(help="An id; may be given several times.")] = [],  # noqa: B006
-    worst: Annotated[int, typer.Option(min=1, help="How many of the worst images, if none is named.")] = 8,
+    competition: CompetitionOption,
+    out: Annotated[Path, typer.Option(help="The .jpg or .png file to write.")],
+    data: DataOption = "",
+    image: Annotated[list[str], typer.Option(help="An id; may be repeated.")] = [],  # noqa: B006 - typer needs a list
+    worst: Annotated[int, typer.Option(min=1, help="Number of worst images, if none is named.")] = 8,
 ) -> None:
-    """Write one picture: photo, mask over it, missed (yellow) and added (cyan), a row for each image."""
+    """Write one row per image: the image, its mask over it, missed pixels (yellow) and added pixels (cyan)."""
     from pipeline.competition import load_competition
-    from pipeline.errors import UserError
+    from pipeline.options import parse_data
     from pipeline.report.compare import write_comparison
     from pipeline.submission.check import expected_shapes
-    from pipeline.submission.score import score_submission
+    from pipeline.submission.score import score_submission, solution_csv
 
-    chosen = load_competition(competition)
-    if chosen.csv.solution is None:
-        raise UserError(f"competitions/{competition}.toml", "names no csv.solution to compare with")
-    solution = data / chosen.csv.solution
+    chosen, folder = load_competition(competition), parse_data(data, competition)
+    truth = solution_csv(chosen, folder)
     if not image:
-        scores = score_submission(file, solution, chosen, expected_shapes(chosen, data, sample=solution))
+        scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))
         image = scores.nsmallest(worst).index.tolist()
-    write_comparison(chosen, data, file, solution, image, out)
+    write_comparison(chosen, folder, file, truth, image, out)
     print(out)
 
 

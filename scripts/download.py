@@ -1,28 +1,19 @@
-"""Fetch the competition's files from Kaggle, unpack them, check them."""
+"""Download the competition's files from Kaggle, unpack them and check them."""
 
-from scripts.common import CompetitionName, DataFolder, run
+import sys
+
+from scripts.common import CompetitionOption, DataOption, run
 
 
-def main(competition: CompetitionName, data: DataFolder) -> None:
-    """Bring what is missing, and check it; the same command goes on where it was stopped."""
+def main(competition: CompetitionOption, data: DataOption = "") -> None:
+    """Download what is missing and check it; exit code 1 if the data has errors. The same command resumes."""
     from pipeline.competition import load_competition
-    from pipeline.kaggle.download import checked_marker, download_competition
-    from scripts import check
+    from pipeline.kaggle.checked_download import download_and_check
+    from pipeline.options import parse_data
 
-    chosen = load_competition(competition)
-    fetched = download_competition(chosen, data)
-    if not fetched and checked_marker(data).exists():
-        print(f"{data}: everything is there and checked")
-        return
-    checked_marker(data).unlink(missing_ok=True)
-    if fetched:
-        print(f"{data}: {', '.join(fetched)}")
-    try:
-        check.main(competition, data)
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    checked_marker(data).touch()
+    result = download_and_check(load_competition(competition), parse_data(data, competition))
+    print(result.description)
+    sys.exit(0 if result.passed else 1)
 
 
 if __name__ == "__main__":

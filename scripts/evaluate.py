@@ -1,58 +1,50 @@
-"""Predict every held-out image by the fold that has not seen it; say what to expect on the leaderboard."""
+"""Score the out-of-fold predictions of a recipe or an ensemble of recipes."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scripts.common import Changes, CompetitionName, DataFolder, FoldList, RecipeNames, fold_numbers, run
-
-WORST = 20
+from scripts.common import (
+    CompetitionOption,
+    DataOption,
+    EnsembleOption,
+    FoldsCsvOption,
+    FoldsOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    run,
+)
 
 
 def main(
-    competition: CompetitionName,
-    recipe: RecipeNames,
-    data: DataFolder,
-    fold: FoldList = "",
-    folds: Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv if not given.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the runs; runs/<competition>-<recipe> if not given.")
-    ] = None,
-    results: Annotated[Path | None, typer.Option(help="Where to write; the folder of the runs if not given.")] = None,
-    changes: Changes = [],  # noqa: B006 (typer wants a list)
+    competition: CompetitionOption,
+    recipe: EnsembleOption,
+    data: DataOption = "",
+    folds: FoldsOption = "",
+    folds_csv: FoldsCsvOption = None,
+    runs: RunsOption = None,
+    results: Annotated[Path | None, typer.Option(help="Where results go; the runs folder by default.")] = None,
+    overrides: SetOption = [],  # noqa: B006 - typer needs a list
+    seed: SeedOption = "",
 ) -> None:
-    """Write evaluation.json, oof.csv, and worst.jpg: photo, mask over it, missed (yellow) and added (cyan)."""
+    """Write evaluation.json, oof.csv and worst.jpg (image, mask over it, missed in yellow, added in cyan)."""
+    from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.evaluation.oof import evaluate_oof
-    from pipeline.paths import RUNS, run_name, runs_folders
-    from pipeline.recipe import load_recipe, split_recipe_names
-    from pipeline.report.compare import write_worst_images
+    from pipeline.options import parse_data, parse_folds, parse_overrides
+    from pipeline.recipe import load_recipe
+    from pipeline.stages import split_recipe_names
 
-    chosen = load_competition(competition)
-    names = split_recipe_names(recipe)
-    wanted = [load_recipe(name, changes) for name in names]
-    folders = runs_folders(competition, names, out)
-    results = results or out or RUNS / run_name(competition, recipe)
-    table_path = folds or Path("folds") / f"{competition}.csv"
-    result, table = evaluate_oof(chosen, wanted, data, table_path, folders, fold_numbers(fold, chosen.folds), results)
-    write_worst_images(chosen, wanted, data, folders, result, table, results / "worst.jpg")
-    result.save(results)  # last: where it stands, make takes the evaluation for done
-    print(f"{min(WORST, len(table))} worst of {result.images} images:")
-    print(table.nsmallest(WORST, "dice").to_string(index=False, float_format="{:.5f}".format))
-    print("\nDice by fold: " + ", ".join(f"{name} {value:.5f}" for name, value in result.dice_by_fold.items()))
-    for sentence in result.fitted():
-        print(sentence)
-    low, high = result.interval
-    print(f"pixel accuracy: {result.accuracy:.5f}")
-    print(f"out-of-fold Dice: {result.dice:.5f}, {low:.5f} to {high:.5f} (95 %, from {result.groups} groups)")
-    low, high = result.expected
-    print(
-        f"expect {low:.5f} to {high:.5f} on a test set of {result.test_groups} groups (95 %); more from several folds"
-    )
-    print(results / "worst.jpg")
-    print(results / "oof.csv")
-    print(results / "evaluation.json")
+    chosen, names = load_competition(competition), split_recipe_names(recipe)
+    recipes = [load_recipe(name, parse_overrides(overrides, seed)) for name in names]
+    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, names, runs)
+
+    from pipeline.report.oof import write_oof_report
+
+    folder = results or runs or paths.runs_folder(competition, recipe)
+    table = folds_csv or paths.folds_csv(competition)
+    print(write_oof_report(chosen, recipes, parse_data(data, competition), table, runs_folders, numbers, folder))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,25 @@
-"""Split the training images into folds: whole groups, alike in mask area."""
+"""Split the training images into folds: whole groups, with similar mask areas."""
 
 from pathlib import Path
 
-from scripts.common import CompetitionName, DataFolder, run
+from scripts.common import CompetitionOption, DataOption, run
 
 
-def main(competition: CompetitionName, data: DataFolder, out: Path | None = None) -> None:
-    """Write folds/<competition>.csv."""
+def main(competition: CompetitionOption, data: DataOption = "", out: Path | None = None) -> None:
+    """Write folds/<competition>.csv and print the size of each fold."""
+    from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.data.folds import make_folds, save_folds
+    from pipeline.data.folds import describe_folds, make_folds, save_folds
     from pipeline.data.masks import measure_mask_areas
     from pipeline.data.samples import load_training_samples
+    from pipeline.options import parse_data
 
     chosen = load_competition(competition)
-    samples = load_training_samples(chosen, data)
+    samples = load_training_samples(chosen, parse_data(data, competition))
     table = make_folds(samples, measure_mask_areas(samples, chosen), chosen.folds, chosen.fold_seed)
-    path = out or Path("folds") / f"{competition}.csv"
+    path = out or paths.folds_csv(competition)
     save_folds(table, path)
-    print(table.groupby("fold").agg(images=("id", "size"), groups=("group", "nunique"), mask_area=("area", "mean")))
-    print(f"\n{path}")
+    print(f"{describe_folds(table)}\n\n{path}")
 
 
 if __name__ == "__main__":

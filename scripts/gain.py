@@ -1,6 +1,5 @@
-"""What one choice adds to another: folds, flips, thresholds, recipes."""
+"""Compare two evaluations of the same images: folds, flips, thresholds, recipes."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,19 +8,15 @@ from scripts.common import run
 
 
 def main(
-    first: Annotated[Path, typer.Argument(help="Scores without it: an oof.csv, or what `scripts.score --out` saved.")],
-    second: Annotated[Path, typer.Argument(help="Scores of the same images with it.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Scores before and after: oof.csv files, or what `scripts.score --out` wrote.")
+    ],
 ) -> None:
-    """Print the mean difference second − first and its paired interval over groups."""
-    from pipeline.evaluation.statistics import paired_gain
+    """Print the mean difference after − before with its paired 95 % interval over groups."""
+    from pipeline.evaluation.statistics import describe_gain
+    from pipeline.options import parse_paths
 
-    result = paired_gain(first, second)
-    low, high = result.interval
-    verdict = "real" if result.real else "could be chance"
-    print(
-        f"{result.mean:+.6f} [{low:+.6f}, {high:+.6f}], 95 %, paired over {result.groups} groups and "
-        f"{result.images} images: {verdict}"
-    )
+    print(describe_gain(parse_paths(files)))
 
 
 if __name__ == "__main__":

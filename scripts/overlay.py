@@ -1,4 +1,4 @@
-"""Cut out what is on a photo: write its mask, and the mask laid over it."""
+"""Predict single images: write the mask, and the mask drawn over the image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,26 @@ from scripts.common import run
 
 
 def main(
-    pictures: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
-    weights: Annotated[Path, typer.Option(help="A weights file, the folder of a run, or a folder of runs.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or folders of images.")],
+    weights: Annotated[
+        str, typer.Option(help="A weights file, a run or a runs folder; by default your runs, else weights/.")
+    ] = "",
+    competition: Annotated[str, typer.Option(help="With --recipe, selects the default weights.")] = "carvana",
+    recipe: Annotated[str, typer.Option(help="See --competition.")] = "baseline",
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("overlays"),
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the probability; the recipe's if not given.")
+        float | None, typer.Option(min=0, max=1, help="Of the probability; the recipe's by default.")
     ] = None,
 ) -> None:
-    """Write <name>_mask.png and <name>_overlay.jpg for each photo."""
+    """Write <name>_mask.png and <name>_overlay.jpg for each image."""
     from pipeline.inference.overlay import write_overlays
+    from pipeline.options import parse_paths, require_option
+    from pipeline.paths import default_weights
 
-    for path in write_overlays(weights, pictures, out, threshold):
+    files = parse_paths(images)
+    require_option(files, "IMG", "make overlay IMG=image.jpg")
+    source = Path(weights) if weights else default_weights(competition, recipe)
+    for path in write_overlays(source, files, out, threshold):
         print(path)
 
 

@@ -1,36 +1,49 @@
-"""Train one fold, or on all images."""
+"""Train one fold of a recipe."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scripts.common import Changes, CompetitionName, DataFolder, RecipeName, one_fold, run
+from scripts.common import (
+    CompetitionOption,
+    DataOption,
+    FoldsCsvOption,
+    MinutesOption,
+    RecipeOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    run,
+)
 
 
 def main(
-    competition: CompetitionName,
-    recipe: RecipeName,
-    data: DataFolder,
-    fold: Annotated[str, typer.Option(help="The fold to hold out; 'all' trains on every image.")] = "0",
-    folds: Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv if not given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where runs go; runs/<competition>-<recipe> if not given.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop cleanly after this time, with exit code 3.")] = None,
-    changes: Changes = [],  # noqa: B006 (typer wants a list)
+    competition: CompetitionOption,
+    recipe: RecipeOption,
+    data: DataOption = "",
+    fold: Annotated[str, typer.Option(help="The fold to validate on; 'all' trains on every image.")] = "0",
+    folds_csv: FoldsCsvOption = None,
+    runs: RunsOption = None,
+    minutes: MinutesOption = None,
+    overrides: SetOption = [],  # noqa: B006 - typer needs a list
+    seed: SeedOption = "",
 ) -> None:
-    """Train one fold; the same command goes on where it was stopped."""
+    """Train one fold and write its weights. The same command resumes an interrupted training."""
+    from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.paths import RUNS, fold_run, run_name
+    from pipeline.options import parse_data, parse_overrides
     from pipeline.recipe import load_recipe
+
+    chosen, number = load_competition(competition), paths.parse_fold(fold)
+    wanted = load_recipe(recipe, parse_overrides(overrides, seed))
+    target = paths.fold_run(runs or paths.runs_folder(competition, recipe), number)
+    table = folds_csv or paths.folds_csv(competition)
+
+    # Imported after the files are read, so that a mistake in them shows at once: torch takes seconds.
     from pipeline.training.fold import train_fold
 
-    chosen = load_competition(competition)
-    folder = out or RUNS / run_name(competition, recipe)
-    number = one_fold(fold)
-    target = fold_run(folder, number)
-    table = folds or Path("folds") / f"{competition}.csv"
-    if not train_fold(chosen, load_recipe(recipe, changes), data, table, number, target, minutes):
+    if not train_fold(chosen, wanted, parse_data(data, competition), table, number, target, minutes):
         sys.exit(3)
     print(target.weights)
 

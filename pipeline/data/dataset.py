@@ -121,7 +121,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return self.epochs * self.steps_per_epoch - self.first_step
 
 
-def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader:
+def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Build one loader for all epochs: its workers start once and prefetch across epochs.
 
     Batches are images (n, 3, h, w) uint8 and masks (n, 1, h, w) uint8.
@@ -139,7 +139,7 @@ def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin
     )
 
 
-def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Build the loader of the validation images; its workers persist between validations.
 
     Batches are images (n, 3, h, w) uint8 and a list of n masks (native h, native w) bool, which may differ in size.
@@ -157,7 +157,7 @@ def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int,
     )
 
 
-def iterate(loader: DataLoader) -> Iterator[Any]:
+def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield the batches of a loader.
 
     Raises:

@@ -1,5 +1,6 @@
 """Bootstrap intervals over groups, prediction intervals, and paired comparisons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,20 @@ def paired_gain(first: Path, second: Path) -> PairedGain:
     groups = before.group.to_numpy()
     difference = (after.dice.reindex(before.index) - before.dice).to_numpy()
     return PairedGain(estimate_mean(difference, groups), len(before), len(set(groups)))
+
+
+def describe_gain(files: Sequence[Path]) -> str:
+    """Describe the paired gain of two tables, before and after.
+
+    Raises:
+        UserError: not two files; or see `paired_gain`.
+    """
+    if len(files) != 2:
+        raise UserError("FILES", f"names {len(files)} files", 'give two: FILES="before/oof.csv after/oof.csv"')
+    result = paired_gain(files[0], files[1])
+    verdict = "significant" if result.gain.is_significant else "may be chance"
+    scope = f"{result.groups} groups and {result.images} images"
+    return f"{result.gain.signed()}, paired 95 % interval over {scope}: {verdict}"
 
 
 def _read_scores(path: Path) -> pd.DataFrame:

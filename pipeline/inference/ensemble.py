@@ -88,7 +88,7 @@ def load_ensemble_member(
             what = f"was trained with another recipe than {paths[0]} ({'; '.join(differences)})"
             raise UserError(path, what, "give each recipe a name of its own and predict with RECIPE=one+other")
     for model in models:
-        model.to(device.device, memory_format=torch.channels_last)
+        model.to(device.device).to(memory_format=torch.channels_last)
     recipe = recipe or recipes[0]
     return EnsembleMember(Ensemble(models, recipe.predict.flips, device), recipe), list(metadata)
 

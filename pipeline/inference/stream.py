@@ -5,7 +5,7 @@ queues are bounded, so the slowest step sets the pace, and 100,064 images need n
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -60,7 +60,7 @@ class Prediction(NamedTuple):
 
 def predict_probabilities(
     members: Sequence[EnsembleMember], samples: Sequence[Sample], truth: Competition | None = None
-) -> Iterator[Prediction]:
+) -> Generator[Prediction]:
     """Predict samples in order. A file is read once and decoded once per input size.
 
     Args:
@@ -140,7 +140,7 @@ def _require_size(item: Prediction, size: Size | None) -> None:
 
 def prefetch(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Map `function` over `items` in order, with up to `depth` calls running or waiting to be taken."""
     pending: deque[Future[Result]] = deque()
     try:

@@ -1,299 +1,291 @@
-"""The official Kaggle client as a child process: never trusted, always under a time limit.
+"""Call the official Kaggle client and read its answers.
 
-Its exit code has been 0 for uploads that failed, and its text changes between versions. So answers are read as JSON,
-failures are sorted by their cause into one sentence each, and what a caller must be sure of is looked up afterwards.
+The client's exit code is 0 for some failed uploads, and its text changes between versions. So answers are read as JSON,
+failures are classified by cause (`pipeline.kaggle.errors`), and callers look up the results of uploads afterwards.
 """
 
+import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.competition import Competition
 from pipeline.errors import UserError
-from pipeline.kaggle.credentials import scrub, warn_if_readable
 from pipeline.kaggle.errors import Cause, KaggleError, classify_output, kaggle_error
+from pipeline.kaggle.process import DownloadMonitor, downloaded_bytes, downloaded_files, run_client
+from pipeline.paths import competition_toml
 
-_CLIENT = Path(__file__).with_name("client.py")
-_LOW_DISK = 32 << 20
-"""Bytes of free space below which a download is stopped: the client itself would retry a full disk for a minute."""
+SubmissionStatus = Literal["PENDING", "COMPLETE", "ERROR"]
 
-Status = Literal["PENDING", "COMPLETE", "ERROR"]
+_STATUS: TypeAdapter[SubmissionStatus] = TypeAdapter(SubmissionStatus)
+_INSTALL_LOCKED = "install the locked version of it with make setup"
+_TABLE_OPTIONS = ("--page-size", "200", "--format", "json")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for the client, and how often to try again what does no harm twice."""
+    """Time limits of the client, and how often a failed call is repeated."""
 
-    start_s: float = 120.0
-    """For a call that moves no file."""
-    bytes_per_s: float = 200e3
-    """The slowest connection that is still worth waiting for."""
-    stall_s: float = 120.0
-    """A download that has not grown for so long is stopped; the client's own first attempt would wait for ever."""
-    tries: int = 4
-    pause_s: float = 10.0
-    """Before the second try; it doubles with each."""
+    base_timeout_s: float = 120.0
+    """Time limit of a call that transfers no file."""
+    min_bytes_per_s: float = 200e3
+    """The slowest transfer rate that the time limit allows."""
+    stall_timeout_s: float = 120.0
+    """Stop a download that has not grown for this time."""
+    max_attempts: int = 4
+    """Attempts without any progress. Uploads are never repeated."""
+    backoff_s: float = 10.0
+    """Pause before the second attempt; it doubles with each further one."""
 
-    def limit(self, size: int) -> float:
-        """Seconds for a call that moves `size` bytes."""
-        return self.start_s + size / self.bytes_per_s
+    def timeout_s(self, size: int) -> float:
+        """Return the time limit in seconds of a call that transfers `size` bytes."""
+        return self.base_timeout_s + size / self.min_bytes_per_s
+
+    def may_retry(self, error: KaggleError, failures: int) -> bool:
+        """Return whether to repeat a call that has failed `failures` times, the last time with `error`."""
+        return error.retryable and failures < self.max_attempts
+
+    def pause_s(self, failures: int) -> float:
+        """Return the pause in seconds after so many failures."""
+        return float(self.backoff_s * 2 ** (failures - 1))
 
 
 @dataclass(frozen=True)
 class KaggleSubmission:
-    """One line of the account's submissions to a competition."""
+    """One of the account's submissions, as Kaggle lists it."""
 
     ref: str
     date: str
     """UTC, ISO 8601."""
     file: str
     message: str
-    status: Status
+    status: SubmissionStatus
     public: str
-    """Scores are text, as Kaggle writes them; empty while there is none."""
+    """Public score as Kaggle prints it; empty while there is none."""
     private: str
+    """Private score; empty until the competition ends."""
     reason: str
-    """Why Kaggle could not score it."""
+    """Why Kaggle could not score the file."""
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One line of a leaderboard."""
+    """One team on a leaderboard."""
 
     team: str
     score: str
 
 
-class KaggleClient:
-    """One competition, as the client shows it to the account whose credentials it finds.
+class SubmissionLimits(NamedTuple):
+    """Number of submissions of today (UTC)."""
 
-    Every method raises KaggleError, a UserError that knows its cause.
+    made: int
+    left: int
+
+
+class KaggleClient:
+    """One competition, seen by the account whose credentials the client finds.
+
+    Every method raises `KaggleError` if the client fails.
+
+    Args:
+        slug: the competition.
+        retry: time limits and attempts.
     """
 
-    def __init__(self, slug: str, patience: RetryPolicy | None = None) -> None:
+    def __init__(self, slug: str, retry: RetryPolicy | None = None) -> None:
         self.slug = slug
-        self.patience = patience or RetryPolicy()
+        self.retry = retry or RetryPolicy()
 
-    def files(self) -> dict[str, int]:
-        """Names and sizes (bytes; 0 if not said) of the competition's files."""
-        found: dict[str, int] = {}
-        token = ""
-        while True:
-            paging = ["--page-token", token] if token else []
-            output = self._ask(["files", self.slug, "--page-size", "200", "--format", "json", *paging])
-            found |= {file["name"]: int(file["size"] or 0) for file in _json(output)}
-            token = _next_page(output)
-            if not token:
-                return found
+    def list_files(self) -> dict[str, int]:
+        """Return the sizes in bytes of the competition's files by name; 0 if Kaggle does not say."""
+        return {row["name"]: int(row["size"] or 0) for row in self._read_table(["files", self.slug])}
 
-    def submissions(self) -> list[KaggleSubmission]:
-        """The account's newest submissions, newest first."""
-        output = self._ask(["submissions", self.slug, "--page-size", "200", "--format", "json"])
-        return [
-            KaggleSubmission(
-                ref=str(row["ref"]),
-                date=str(row["date"] or ""),
-                file=row["fileName"] or "",
-                message=row["description"] or "",
-                # The client writes the member of its enumeration: SubmissionStatus.COMPLETE.
-                status=str(row["status"]).rpartition(".")[2].upper(),  # type: ignore[arg-type]
-                public=row["publicScore"] or "",
-                private=row["privateScore"] or "",
-                reason=row.get("errorDescription") or "",
-            )
-            for row in _json(output)
-        ]
+    def list_submissions(self) -> list[KaggleSubmission]:
+        """List the account's 200 newest submissions, newest first."""
+        return [_parse_submission(row) for row in self._read_table(["submissions", self.slug], max_pages=1)]
 
-    def leaderboard(self, pages: int = 20) -> list[LeaderboardRow]:
-        """The leaderboard from its top, at most `pages` × 200 teams."""
-        places: list[LeaderboardRow] = []
-        token = ""
-        for _ in range(pages):
-            paging = ["--page-token", token] if token else []
-            output = self._ask(["leaderboard", self.slug, "-s", "--page-size", "200", "--format", "json", *paging])
-            places += [LeaderboardRow(row["teamName"] or "", row["score"] or "") for row in _json(output)]
-            token = _next_page(output)
-            if not token:
-                break
-        return places
+    def leaderboard(self, max_pages: int = 20) -> list[LeaderboardRow]:
+        """List the teams of the leaderboard from the top, at most 200 per page."""
+        rows = self._read_table(["leaderboard", self.slug, "-s"], max_pages)
+        return [LeaderboardRow(row["teamName"] or "", row["score"] or "") for row in rows]
 
-    def allowance(self) -> tuple[int, int] | None:
-        """Submissions made today and still allowed today; None where the client or the server does not say."""
+    def submission_limits(self) -> SubmissionLimits | None:
+        """Return the submissions made today and left today, or None if the client or the server does not say."""
         try:
-            output = self._run(["submission-limits", self.slug, "--json"], self.patience.limit(0))
+            output = self._call(["submission-limits", self.slug, "--json"])
             limits = json.loads(output[output.index("{") :])
-            return int(limits.get("numToday", 0)), int(limits.get("numAllowedNow", 0))
+            return SubmissionLimits(int(limits.get("numToday", 0)), int(limits.get("numAllowedNow", 0)))
         except (KaggleError, ValueError):
             return None
 
     def submit(self, file: Path, message: str) -> str:
-        """Upload `file`, once. What the client says is returned, and proves nothing: look the submission up."""
-        arguments = ["submit", self.slug, "-f", str(file), "-m", message, "-q"]
-        return self._run(arguments, self.patience.limit(file.stat().st_size))
-
-    def download(self, name: str, folder: Path, size: int, grown: Callable[[int], None] = lambda _: None) -> Path:
-        """Fetch one file into `folder`, which is this file's alone; what an earlier run left there is continued.
-
-        Args:
-            name: as `files` lists it.
-            folder: is created.
-            size: bytes, for the time limit; 0 if not known.
-            grown: called now and then with the bytes that have arrived so far, earlier runs included.
+        """Upload `file` once.
 
         Returns:
-            The file. It may be called `name` + ".zip": Kaggle packs some files on the way.
+            The client's output. It is no proof of success: look the submission up.
+        """
+        timeout_s = self.retry.timeout_s(file.stat().st_size)
+        return self._call(["submit", self.slug, "-f", str(file), "-m", message, "-q"], timeout_s)
+
+    def download(self, name: str, folder: Path, size: int, on_progress: Callable[[int], None] = lambda _: None) -> Path:
+        """Download one file, and resume what an earlier call left unfinished.
+
+        Args:
+            name: a name that `list_files` returns.
+            folder: a folder for this file only; created if missing.
+            size: bytes, for the time limit; 0 if unknown.
+            on_progress: called with the bytes that have arrived, those of earlier calls included.
+
+        Returns:
+            The downloaded file: `name`, or `name` + ".zip" because Kaggle compresses some files.
 
         Raises:
-            KaggleError: after some tries without a byte of progress, or at once if trying again cannot help.
+            KaggleError: a retry cannot help, or several attempts have failed without any progress.
         """
         folder.mkdir(parents=True, exist_ok=True)
         arguments = ["download", self.slug, "-f", name, "-p", str(folder), "-q"]
-        failures, before = 0, _arrived(folder)
+        failures, bytes_before = 0, downloaded_bytes(folder)
         while True:
             try:
-                self._run(arguments, self.patience.limit(size), watched=folder, grown=grown)
+                monitor = DownloadMonitor(folder, self.retry.stall_timeout_s, on_progress)
+                self._call(arguments, self.retry.timeout_s(size), monitor)
                 break
             except KaggleError as error:
-                now = _arrived(folder)
-                failures, before = (1 if now > before else failures + 1), now
-                if not error.passing or failures >= self.patience.tries:
+                bytes_now = downloaded_bytes(folder)
+                failures = 1 if bytes_now > bytes_before else failures + 1
+                bytes_before = bytes_now
+                if not self.retry.may_retry(error, failures):
                     raise
-                time.sleep(self.patience.pause_s * 2 ** (failures - 1))
-        files = [path for path in folder.iterdir() if not path.name.endswith(".kaggle-partial")]
-        if len(files) != 1 or files[0].name not in (Path(name).name, Path(name).name + ".zip"):
+                time.sleep(self.retry.pause_s(failures))
+        files = downloaded_files(folder)
+        expected = Path(name).name
+        if [file.name for file in files] not in ([expected], [f"{expected}.zip"]):
             # Old clients print a failure and exit with 0.
-            raise KaggleError("refused", f"{name}: the Kaggle client ended without it; run the same command again")
+            raise KaggleError("refused", "the Kaggle client did not download it", "run the same command again", name)
         return files[0]
 
-    def _ask(self, arguments: list[str]) -> str:
-        """Run a call that changes nothing, again if that may help."""
-        for failures in range(1, self.patience.tries + 1):
+    def _read_table(self, arguments: Sequence[str], max_pages: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a table, page by page."""
+        token = ""
+        for _ in itertools.count() if max_pages is None else range(max_pages):
+            output = self._call_with_retries([*arguments, *_TABLE_OPTIONS, *(["--page-token", token] if token else [])])
+            yield from _parse_table(output)
+            token = _next_page_token(output)
+            if not token:
+                return
+
+    def _call_with_retries(self, arguments: Sequence[str]) -> str:
+        """Repeat a call without side effects until it succeeds or a retry cannot help."""
+        for failures in itertools.count(1):
             try:
-                return self._run(arguments, self.patience.limit(0))
+                return self._call(arguments)
             except KaggleError as error:
-                if not error.passing or failures == self.patience.tries:
+                if not self.retry.may_retry(error, failures):
                     raise
-                time.sleep(self.patience.pause_s * 2 ** (failures - 1))
+                time.sleep(self.retry.pause_s(failures))
         raise AssertionError("unreachable")
 
-    def _run(
-        self,
-        arguments: Sequence[str],
-        limit_s: float,
-        watched: Path | None = None,
-        grown: Callable[[int], None] = lambda _: None,
+    def _call(
+        self, arguments: Sequence[str], timeout_s: float | None = None, monitor: DownloadMonitor | None = None
     ) -> str:
-        """Run `kaggle competitions …` and return what it wrote to stdout."""
-        warn_if_readable()
-        code, output, complaint = _child(["competitions", *arguments], limit_s, watched, grown, self.patience.stall_s)
-        if code == 0:
-            return output
-        cause = classify_output(f"{complaint}\n{output}")
+        """Run ``kaggle competitions <arguments>`` once and return its stdout."""
+        limit = self.retry.timeout_s(0) if timeout_s is None else timeout_s
+        output = run_client(["competitions", *arguments], limit, monitor)
+        if output.exit_code == 0:
+            return output.stdout
+        cause = classify_output(output.text)
         if cause in ("forbidden", "missing") and arguments[0] != "list":
-            cause = self._who_is_refused(cause)
-        raise kaggle_error(cause, self.slug, f"{complaint}\n{output}")
+            cause = self._refine_cause(cause)
+        raise kaggle_error(cause, self.slug, output.text)
 
-    def _who_is_refused(self, cause: Cause) -> Cause:
-        """403 stands for rules that are not accepted and for a misspelt name alike: ask which competitions exist."""
+    def _refine_cause(self, cause: Cause) -> Cause:
+        """Look up in the list of competitions whether the slug is wrong or the rules are not accepted.
+
+        Kaggle answers 403 in both cases.
+        """
         try:
-            # Words, because the search is one of titles.
-            words = self.slug.replace("-", " ")
-            output = self._run(["list", "-s", words, "--format", "json"], self.patience.limit(0))
-            found = {str(row["ref"]).rstrip("/").rpartition("/")[2]: row["userHasEntered"] for row in _json(output)}
+            # Spaces, because Kaggle searches in titles.
+            output = self._call(["list", "-s", self.slug.replace("-", " "), "--format", "json"])
+            # A ref is the address of the competition's page.
+            joined = {
+                str(row["ref"]).rstrip("/").rpartition("/")[2]: row["userHasEntered"] for row in _parse_table(output)
+            }
         except (KaggleError, KeyError):
             return cause
-        if self.slug not in found:
+        if self.slug not in joined:
             return "slug"
-        return "rules" if cause == "forbidden" and not found[self.slug] else cause
+        return "rules" if cause == "forbidden" and not joined[self.slug] else cause
 
 
-def account_name(patience: RetryPolicy | None = None) -> str:
-    """The name of the account whose credentials the client finds.
+def require_slug(competition: Competition) -> str:
+    """Return a competition's name in Kaggle's addresses.
 
     Raises:
-        KaggleError: there are none, or they are not accepted.
+        UserError: it has none.
     """
-    limit, stall = (patience or RetryPolicy()).limit(0), 0.0
-    code, output, complaint = _child(["config", "view"], limit, None, lambda _: None, stall)
-    found = re.search(r"^- username: (\S+)", output, re.MULTILINE)
-    if code or found is None or found[1] == "None":
-        raise kaggle_error(classify_output(f"{complaint}\n{output}") if code else "credentials")
+    if competition.slug is None:
+        raise UserError(competition_toml(competition.name), "has no slug", "add it if the competition is on Kaggle")
+    return competition.slug
+
+
+def account_name(retry: RetryPolicy | None = None) -> str:
+    """Return the name of the account whose credentials the client finds.
+
+    Raises:
+        KaggleError: there are no credentials, or Kaggle does not accept them.
+    """
+    output = run_client(["config", "view"], (retry or RetryPolicy()).timeout_s(0))
+    found = re.search(r"^- username: (\S+)", output.stdout, re.MULTILINE)
+    if output.exit_code:
+        raise kaggle_error(classify_output(output.text), text=output.text)
+    if found is None or found[1] == "None":
+        raise kaggle_error("credentials")
     return found[1]
 
 
-def _child(
-    arguments: Sequence[str], limit_s: float, watched: Path | None, grown: Callable[[int], None], stall_s: float
-) -> tuple[int, str, str]:
-    """Run the client; its exit code, stdout and stderr, without credentials."""
-    # With these set the client prints every request with its authorization.
-    environment = {key: value for key, value in os.environ.items() if key not in ("VERBOSE", "VERBOSE_OUTPUT")}
-    command = [sys.executable, "-P", str(_CLIENT), str(os.getpid()), *arguments]
-    started = moved = time.monotonic()
-    size = -1
-    # Files instead of pipes: nobody has to read them for the child to go on.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
-        try:
-            while True:
-                try:
-                    child.wait(timeout=0.3)
-                    break
-                except subprocess.TimeoutExpired:
-                    pass
-                now = time.monotonic()
-                if watched is not None:
-                    arrived = _arrived(watched)
-                    if arrived != size:
-                        size, moved = arrived, now
-                        grown(size)
-                    if shutil.disk_usage(watched).free < _LOW_DISK:
-                        raise UserError(watched, "the disk is full", "free some space and run the same command again")
-                    if now - moved > stall_s:
-                        raise kaggle_error("stalled", seconds=stall_s)
-                if now - started > limit_s:
-                    raise kaggle_error("time", seconds=limit_s)
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-        if watched is not None:
-            grown(_arrived(watched))
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(scrub(file.read().decode("utf-8", "replace")))
-    return child.returncode, texts[0], texts[1]
+def _parse_submission(row: dict[str, Any]) -> KaggleSubmission:
+    return KaggleSubmission(
+        ref=str(row["ref"]),
+        date=str(row["date"] or ""),
+        file=row["fileName"] or "",
+        message=row["description"] or "",
+        status=_parse_status(str(row["status"])),
+        public=row["publicScore"] or "",
+        private=row["privateScore"] or "",
+        reason=row.get("errorDescription") or "",
+    )
 
 
-def _arrived(folder: Path) -> int:
-    """Bytes in a folder of one download."""
-    return sum(path.stat().st_size for path in folder.iterdir() if not path.name.endswith(".kaggle-partial"))
+def _parse_status(text: str) -> SubmissionStatus:
+    """Parse the name of an enumeration's member, as the client prints it: ``SubmissionStatus.COMPLETE``."""
+    name = text.rpartition(".")[2].upper()
+    try:
+        return _STATUS.validate_python(name)
+    except ValidationError:
+        what = f"the Kaggle client printed the unknown status {name!r}"
+        raise KaggleError("refused", what, _INSTALL_LOCKED) from None
 
 
-def _json(output: str) -> list[dict[str, Any]]:
-    """The table in the client's output; remarks may stand before it, and instead of an empty one."""
+def _parse_table(output: str) -> list[dict[str, Any]]:
+    """Parse the JSON table in the client's output. Remarks may precede it; an empty table is a remark only."""
     start = 0 if output.startswith("[") else output.find("\n[") + 1
     if not output[start:].startswith("["):
         return []
     try:
-        return json.loads(output[start:])
+        rows: list[dict[str, Any]] = json.loads(output[start:])
     except ValueError:
-        raise KaggleError(
-            "refused", "the Kaggle client answered with something other than JSON; install the locked version of it"
-        ) from None
+        raise KaggleError("refused", "the Kaggle client printed no valid JSON", _INSTALL_LOCKED) from None
+    return rows
 
 
-def _next_page(output: str) -> str:
-    for line in output.splitlines():
-        name, equals, token = line.partition("Next Page Token = ")
-        if equals and not name:
-            return token.strip()
-    return ""
+def _next_page_token(output: str) -> str:
+    """Return the token of the next page, which the client prints before the table; empty on the last page."""
+    found = re.search(r"^Next Page Token = (.*)$", output, re.MULTILINE)
+    return found[1].strip() if found else ""

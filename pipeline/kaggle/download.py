@@ -1,22 +1,22 @@
-"""The competition's files, fetched one by one, proved whole, unpacked, and not touched again.
+"""Download the files that a competition needs, verify them and unpack them.
 
-Below the data folder `.download/` holds what is on its way and, for each file of the competition that is done, a record
-of what it became. An archive is deleted when its record is written: the images fill the disk once, not twice. One that
-lies in the data folder itself, put there by hand, is taken instead of fetched, and stays.
+Every file is downloaded and unpacked separately, and recorded when it is complete (`pipeline.kaggle.records`). Its
+archive is then deleted, so the images use the disk once. An archive that the user has put into the data folder is used
+instead of a download, and is not deleted.
 """
 
-import json
 import logging
 import os
 import shutil
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline import paths
 from pipeline.competition import Competition, DownloadFile
 from pipeline.errors import UserError
-from pipeline.files import atomic_write, lock, require_space, write_text
+from pipeline.files import atomic_write, lock, require_space
 from pipeline.kaggle.archive import (
     BrokenArchiveError,
     is_web_page,
@@ -26,140 +26,159 @@ from pipeline.kaggle.archive import (
     verify_archive,
 )
 from pipeline.kaggle.client import KaggleClient, RetryPolicy
-from pipeline.kaggle.errors import KaggleError
+from pipeline.kaggle.errors import KaggleError, kaggle_error
+from pipeline.kaggle.records import DownloadRecords, is_archive
 
 log = logging.getLogger(__name__)
 
-_NOTES = ".download"
-_UNPACKED = 1.1
-"""Bytes on the disk for each byte of an archive of pictures; their file system's blocks included."""
-_SPARE = 200 << 20
-"""Bytes beyond that, for archives of text, which unpack to a few times their size."""
-_NOT_OFFERED: dict[str, int] = {}
-"""The record of a replacement that Kaggle does not list."""
 UNPACK_WORKERS = min(8, os.cpu_count() or 1)
+_UNPACKED_RATIO = 1.1
+"""Bytes on the disk per byte of an archive of images, with the blocks of the file system."""
+_SPARE_BYTES = 200 << 20
+"""Additional space for archives of text, which unpack to a few times their size."""
 
 
 def required_files(competition: Competition) -> list[DownloadFile]:
-    """The files of `competition.download` that its other tables read, archives first, then what replaces parts of them.
+    """List the files of the ``[download]`` table that other tables name: archives, then the files that replace parts.
 
     Raises:
-        UserError: the competition is not Kaggle's, or has no list of files.
+        UserError: the competition has no slug or no ``[download]`` table.
     """
     if competition.slug is None or competition.download is None:
-        raise UserError(
-            f"competitions/{competition.name}.toml", "has no slug and download table", "there is nothing to download"
-        )
+        what = "has no slug or no [download] table, so there is nothing to download"
+        raise UserError(paths.competition_toml(competition.name), what, "add both, or copy the data by hand")
     images, masks, csv = competition.images, competition.masks, competition.csv
-    read = [images.train, images.val, images.test, masks.train, masks.val, csv.train, csv.sample]
-    places = [Path(place) for place in read if place]
+    names = [images.train, images.val, images.test, masks.train, masks.val, csv.train, csv.sample]
+    needed = [Path(name) for name in names if name]
     files = [
         file
         for file in competition.download.files
-        if any(place.is_relative_to(file.to) or Path(file.to).is_relative_to(place) for place in places)
+        if any(path.is_relative_to(file.to) or Path(file.to).is_relative_to(path) for path in needed)
     ]
-    return sorted(files, key=lambda file: not file.name.endswith(".zip"))
+    return sorted(files, key=lambda file: not is_archive(file))
 
 
-def download_competition(competition: Competition, data: Path, patience: RetryPolicy | None = None) -> list[str]:
-    """Bring every wanted file into the data folder; what is there is left alone, what was interrupted goes on.
+def download_competition(competition: Competition, data: Path, retry: RetryPolicy | None = None) -> list[str]:
+    """Download and unpack what is missing in the data folder. An interrupted download resumes.
 
     Args:
         competition: its slug and its list of files.
-        data: the folder of the data.
-        patience: how long to wait for the client.
+        data: the data folder.
+        retry: time limits and attempts of the client.
 
     Returns:
-        The names of the files that were not complete before; empty if there was nothing to do.
+        The names of the files that were not complete before.
 
     Raises:
-        UserError: Kaggle refuses (see `causes`), the disk is too small, or a file is not what it should be.
+        UserError: the client fails (`KaggleError`), the disk is too small, or a file is damaged or suspicious.
     """
     files = required_files(competition)
-    records = {file: _read_record(file, data) for file in files}
-    # Entries that another file replaces are neither unpacked nor looked for.
-    replaced = {data / file.to for file in files if _is_loose(file) and records[file] != _NOT_OFFERED}
-    missing = [file for file in files if not _is_done(file, records[file], data, replaced)]
-    incoming = data / _NOTES / "incoming"
+    records = DownloadRecords(data)
+    # These files are left out when an archive is unpacked.
+    replaced = {data / file.to for file in files if not is_archive(file) and not records.is_not_offered(file)}
+    missing = [file for file in files if not records.is_complete(file, replaced)]
     if not missing:
-        # Left by a run that was killed between its last record and its end.
-        shutil.rmtree(incoming, ignore_errors=True)
+        # A process that was killed after its last record has left this folder.
+        records.remove_incoming()
         return []
-    with lock(data / _NOTES / "lock", "another download is running here"):
-        kaggle = KaggleClient(str(competition.slug), patience)
-        sizes = {} if all((data / file.name).is_file() for file in missing) else _sizes(kaggle, missing)
-        for file in [file for file in missing if sizes and file.name not in sizes]:
-            log.warning("Kaggle lists no %s: %s stays as its archive has it", file.name, file.to)
-            write_text(_record(file, data), json.dumps(_NOT_OFFERED))
-            missing.remove(file)
-            replaced.discard(data / file.to)
-        _require_space(data, missing, sizes)
+    with lock(records.lock, "another download is running here"):
+        client = KaggleClient(str(competition.slug), retry)
+        sizes: dict[str, int] = {}
+        if not all((data / file.name).is_file() for file in missing):
+            sizes = _list_sizes(client, missing)
+            for file in [file for file in missing if file.name not in sizes]:
+                log.warning("Kaggle does not list %s: %s stays as it is in its archive", file.name, file.to)
+                records.write_not_offered(file)
+                missing.remove(file)
+                replaced.discard(data / file.to)
+        _require_space(records, missing, sizes)
         for file in missing:
-            _bring(kaggle, file, data, sizes.get(file.name, 0), replaced)
-        shutil.rmtree(incoming, ignore_errors=True)
+            _install(client, file, records, sizes.get(file.name, 0), replaced)
+        records.remove_incoming()
     return [file.name for file in missing]
 
 
-def checked_marker(data: Path) -> Path:
-    """The file that says that all of it was checked after the last download, and found good."""
-    return data / _NOTES / "checked"
+def _list_sizes(client: KaggleClient, files: Sequence[DownloadFile]) -> dict[str, int]:
+    """Return the size in bytes of each file that Kaggle lists.
+
+    Raises:
+        UserError: Kaggle does not list an archive. A replacement file may be missing.
+    """
+    listed = client.list_files()
+    for file in files:
+        if file.name not in listed and is_archive(file):
+            what = f"Kaggle does not list {file.name}, only {', '.join(sorted(listed)) or 'nothing'}"
+            raise UserError(client.slug, what, "correct download.files in competitions/*.toml")
+    return {file.name: listed[file.name] or int(file.mb * 1e6) for file in files if file.name in listed}
 
 
-def _bring(kaggle: KaggleClient, file: DownloadFile, data: Path, size: int, replaced: set[Path]) -> None:
-    """One file from Kaggle to its place, and the record that it is there."""
-    target = data / file.to
-    byhand = data / file.name
-    found = byhand if byhand.is_file() and byhand != target else None
-    for last in (False, True):
-        path = found or _fetch(kaggle, file, data, size)
+def _require_space(records: DownloadRecords, missing: Sequence[DownloadFile], sizes: Mapping[str, int]) -> None:
+    """Require space for everything that is unpacked and for the largest archive at the same time."""
+    largest = unpacked = 0
+    for file in missing:
+        size, incoming, target = sizes.get(file.name, 0), records.incoming(file), records.data / file.to
+        downloaded = incoming.stat().st_size if incoming.is_file() else 0
+        existing = sum(path.stat().st_size for path in target.iterdir()) if target.is_dir() else 0
+        largest = max(largest, size - downloaded)
+        unpacked += max(0, int(_UNPACKED_RATIO * size) - existing)
+    require_space(records.data, unpacked + largest + _SPARE_BYTES)
+
+
+def _install(
+    client: KaggleClient, file: DownloadFile, records: DownloadRecords, size: int, replaced: Collection[Path]
+) -> None:
+    """Download a file unless the user has put it there, unpack it and record it. Repeat a damaged download once."""
+    target = records.data / file.to
+    provided = records.data / file.name
+    if provided.is_file() and provided != target:
         try:
-            became = _place(path, target, size, replaced)
+            records.write(file, _unpack(provided, target, size, replaced))
+        except BrokenArchiveError as error:
+            raise UserError(provided, f"is damaged ({error})", "delete it and run the same command again") from None
+        return
+    for last_attempt in (False, True):
+        path = _download(client, file, records.incoming(file), size)
+        try:
+            unpacked = _unpack(path, target, size, replaced)
             break
         except BrokenArchiveError as error:
-            if found:
-                raise UserError(found, f"is not a whole archive ({error})", "delete it and run again") from None
             arrived = path.stat().st_size
             shutil.rmtree(path.parent)
-            if last:
-                raise UserError(
-                    file.name,
-                    f"came twice as {arrived:,} bytes that are not whole ({error}; Kaggle lists {size:,} bytes)",
-                    "run the same command later",
-                ) from None
-            log.warning("%s: arrived damaged (%s); fetching it once more", file.name, error)
-    record = {str(path.relative_to(data)): path.stat().st_size for path in became}
-    write_text(_record(file, data), json.dumps(record, indent=0))
-    if not found:
-        shutil.rmtree(path.parent)
+            if last_attempt:
+                what = f"was downloaded twice and is damaged: {arrived:,} of {size:,} bytes ({error})"
+                raise UserError(file.name, what, "run the same command again later") from None
+            log.warning("%s: is damaged (%s); downloading it again", file.name, error)
+    records.write(file, unpacked)
+    shutil.rmtree(path.parent)
 
 
-def _fetch(kaggle: KaggleClient, file: DownloadFile, data: Path, size: int) -> Path:
-    """The file as Kaggle sends it, in a folder of its own; at once if an earlier run has fetched it whole."""
-    done = _incoming(file, data)
-    folder = done.parent
-    if size and done.is_file() and done.stat().st_size == size:
-        return done
-    # What earlier runs have fetched must not count into the rate.
-    before = done.stat().st_size if done.is_file() else 0
-    with tqdm(total=size or None, initial=before, desc=file.name, unit="B", unit_scale=True, delay=1) as bar:
-        path = kaggle.download(file.name, folder, size, grown=lambda arrived: bar.update(arrived - bar.n))
+def _download(client: KaggleClient, file: DownloadFile, to: Path, size: int) -> Path:
+    """Download a file unless an earlier call has downloaded it completely."""
+    arrived = to.stat().st_size if to.is_file() else 0
+    if size and arrived == size:
+        return to
+    # `initial` keeps the bytes of earlier calls out of the rate.
+    with tqdm(total=size or None, initial=arrived, desc=file.name, unit="B", unit_scale=True, delay=1) as bar:
+
+        def show(total: int) -> None:
+            bar.update(total - bar.n)
+
+        path = client.download(file.name, to.parent, size, show)
     if is_web_page(path):
-        shutil.rmtree(folder)
-        raise KaggleError(
-            "rules",
-            f"Kaggle sent a web page instead of {file.name}; open the competition in a browser with the account of "
-            "these credentials, join it and accept its rules, and run the same command again",
-        )
+        shutil.rmtree(to.parent)
+        # Kaggle does this if the rules are not accepted.
+        what = f"Kaggle sent a web page instead of {file.name}"
+        raise KaggleError("rules", what, kaggle_error("rules").fix, client.slug)
     return path
 
 
-def _place(path: Path, target: Path, size: int, replaced: set[Path]) -> list[Path]:
-    """Unpack an archive, or move a loose file, to where it belongs; the files it became.
+def _unpack(path: Path, target: Path, size: int, replaced: Collection[Path]) -> list[Path]:
+    """Unpack an archive to `target`, or copy a single file; return the files that exist now.
 
     Raises:
-        BrokenArchiveError: the file is not whole.
+        BrokenArchiveError: the file is damaged.
     """
-    # Kaggle packs some loose files on their way; then the listed size is that of the content.
+    # Kaggle compresses some single files; then `size` is that of the content.
     if not path.name.endswith(".zip"):
         if size and path.stat().st_size != size:
             raise BrokenArchiveError("wrong length")
@@ -171,66 +190,3 @@ def _place(path: Path, target: Path, size: int, replaced: set[Path]) -> list[Pat
     verify_archive(path, UNPACK_WORKERS)
     unpack_members(path, members, UNPACK_WORKERS)
     return [member.target for member in members]
-
-
-def _is_loose(file: DownloadFile) -> bool:
-    return not file.name.endswith(".zip")
-
-
-def _is_done(file: DownloadFile, record: dict[str, int] | None, data: Path, replaced: set[Path]) -> bool:
-    """Whether everything that a file became is in place, with its size."""
-    if not record:
-        return record == _NOT_OFFERED
-    listings: dict[Path, dict[str, int]] = {}
-    for name, size in record.items():
-        path = data / name
-        if path in replaced and not _is_loose(file):
-            continue
-        if path.parent not in listings:
-            # One listing of a folder instead of a hundred thousand single looks.
-            with os.scandir(path.parent) if path.parent.is_dir() else nullcontext(()) as entries:
-                listings[path.parent] = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        if listings[path.parent].get(path.name) != size:
-            return False
-    return True
-
-
-def _read_record(file: DownloadFile, data: Path) -> dict[str, int] | None:
-    try:
-        return json.loads(_record(file, data).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _incoming(file: DownloadFile, data: Path) -> Path:
-    """Where the client puts a file, in a folder of its own."""
-    return data / _NOTES / "incoming" / file.name / Path(file.name).name
-
-
-def _record(file: DownloadFile, data: Path) -> Path:
-    return data / _NOTES / f"{file.to.replace('/', '__')}.json"
-
-
-def _sizes(kaggle: KaggleClient, files: list[DownloadFile]) -> dict[str, int]:
-    """Bytes of each file by Kaggle's own list; one that only replaces a part of an archive may be missing from it."""
-    listed = kaggle.files()
-    for file in files:
-        if file.name not in listed and not _is_loose(file):
-            raise UserError(
-                "",
-                f"Kaggle lists no {file.name} in {kaggle.slug}, but {', '.join(sorted(listed)) or 'nothing'}",
-                "correct download.files in competitions/*.toml",
-            )
-    return {file.name: listed[file.name] or int(file.mb * 1e6) for file in files if file.name in listed}
-
-
-def _require_space(data: Path, missing: list[DownloadFile], sizes: dict[str, int]) -> None:
-    """Refuse to start what cannot end: all that is unpacked, and the largest archive beside it."""
-    archives, unpacked = [0], 0
-    for file in missing:
-        size = sizes.get(file.name, 0)
-        incoming = _incoming(file, data)
-        here = sum(path.stat().st_size for path in (data / file.to).iterdir()) if (data / file.to).is_dir() else 0
-        archives.append(size - (incoming.stat().st_size if incoming.is_file() else 0))
-        unpacked += max(0, int(_UNPACKED * size) - here)
-    require_space(data, unpacked + max(archives) + _SPARE)

@@ -1,10 +1,10 @@
-"""Why Kaggle said no: one sentence per cause."""
+"""Errors of the Kaggle client: their cause, and a message for each cause."""
 
 import re
 from typing import Literal
 
 from pipeline.errors import UserError
-from pipeline.kaggle.credentials import TOKEN, credential_sources
+from pipeline.kaggle.credentials import TOKEN_FILE, credential_sources
 
 Cause = Literal[
     "credentials",
@@ -22,11 +22,12 @@ Cause = Literal[
     "disk",
     "refused",
 ]
+"""Why a call failed; "refused" is every failure that has no other cause here."""
 
-_PASSING = ("busy", "server", "network", "time", "stalled")
+_RETRYABLE: tuple[Cause, ...] = ("busy", "server", "network", "time", "stalled")
 
-# The first that matches wins: words before status numbers, because Kaggle answers 400 and 403 to many things.
-_SIGNS: tuple[tuple[Cause, str], ...] = (
+# The first match wins. Words come before status codes, because Kaggle answers 400 and 403 for many reasons.
+_PATTERNS: tuple[tuple[Cause, str], ...] = (
     ("credentials", r"authentication required|invalid credentials|unauthenticated|^401\b|401 client error"),
     ("limit", r"daily submission|submission limit|used all .*submissions|submissions? .*try again tomorrow"),
     (
@@ -48,67 +49,117 @@ _SIGNS: tuple[tuple[Cause, str], ...] = (
     ),
 )
 
-_SENTENCES: dict[Cause, str] = {
-    "forbidden": "Kaggle refuses {slug} to this account; open the competition in a browser with the same account, join "
-    "it and accept its rules, and compare slug in competitions/*.toml with the last part of its address",
-    "rules": "the rules of {slug} are not accepted; open the competition in a browser with the account of these "
-    "credentials, choose Join (or Late Submission), accept the rules, and run the same command again",
-    "slug": "Kaggle finds no competition {slug}; correct slug in competitions/*.toml to the last part of its address, "
-    "or, if it is right, join the competition in a browser",
-    "missing": "Kaggle has no such file or page in {slug}; compare download.files in competitions/*.toml with "
-    "`kaggle competitions files {slug}`",
-    "limit": "the daily number of submissions to {slug} is used up; run the same command again after midnight UTC",
-    "closed": "{slug} takes no submissions any more; nothing was submitted",
-    "busy": "Kaggle asks for a pause (too many requests); wait some minutes and run the same command again",
-    "server": "Kaggle's server failed; this is not your fault, run the same command again in a few minutes",
-    "network": "Kaggle cannot be reached; check the network and the proxy settings, then run the same command again",
-    "time": "the Kaggle client did not end within {seconds:.0f} s and was stopped; run the same command again to go on",
-    "stalled": "nothing arrived from Kaggle for {seconds:.0f} s; run the same command again to go on where it stopped",
-    "disk": "the disk is full; free some space and run the same command again to go on where it stopped",
+_CREATE_TOKEN = "create a new API token in your account's settings on Kaggle"
+
+# Cause -> (what is wrong, what to do).
+_MESSAGES: dict[Cause, tuple[str, str]] = {
+    "forbidden": (
+        "Kaggle denies this account access to the competition",
+        "open the competition in a browser with the same account, join it and accept its rules, and compare slug in "
+        "competitions/*.toml with the last part of the competition's address",
+    ),
+    "rules": (
+        "the rules of this competition are not accepted",
+        "open the competition in a browser with the account of these credentials, choose Join (or Late Submission), "
+        "accept the rules and run the same command again",
+    ),
+    "slug": (
+        "Kaggle has no competition of this name",
+        "set slug in competitions/*.toml to the last part of the competition's address, or, if it is right, join the "
+        "competition in a browser",
+    ),
+    "missing": (
+        "Kaggle has no such file or page in this competition",
+        "compare download.files in competitions/*.toml with the output of `kaggle competitions files {slug}`",
+    ),
+    "limit": ("the daily number of submissions is used up", "run the same command again after midnight UTC"),
+    "closed": ("the competition accepts no submissions any more, and nothing was submitted", ""),
+    "busy": ("Kaggle received too many requests", "wait some minutes and run the same command again"),
+    "server": (
+        "Kaggle's server reports an error on its own side",
+        "run the same command again in a few minutes",
+    ),
+    "network": (
+        "Kaggle cannot be reached",
+        "check the network and the proxy settings, and run the same command again",
+    ),
+    "time": (
+        "the Kaggle client did not finish within {seconds:.0f} s and was stopped",
+        "run the same command again to continue",
+    ),
+    "stalled": (
+        "Kaggle sent no data for {seconds:.0f} s",
+        "run the same command again to continue where it stopped",
+    ),
+    "disk": ("the disk is full", "free some space and run the same command again to continue where it stopped"),
+    "refused": (
+        "the Kaggle client failed: {reason}",
+        "correct the reason, or run the same command again",
+    ),
 }
 
 
 class KaggleError(UserError):
-    """A UserError that knows its cause."""
+    """A UserError with a cause.
 
-    def __init__(self, cause: Cause, sentence: str) -> None:
-        super().__init__("", sentence)
+    Args:
+        cause: why the call failed.
+        what: what is wrong.
+        fix: what the user should do; empty if the message needs none.
+        where: the competition's slug, or the file or variable at fault; empty if there is none.
+    """
+
+    def __init__(self, cause: Cause, what: str, fix: str = "", where: str = "") -> None:
+        super().__init__(where, what, fix)
+        # UserError stores its own arguments; an unpickled exception is built from these.
+        self.args = (cause, what, fix, where)
         self.cause = cause
-        self.passing = cause in _PASSING
-        """Whether trying again a little later may help."""
+        self.retryable = cause in _RETRYABLE
+        """Whether the same call may succeed a little later."""
+
+    def with_fix(self, fix: str) -> "KaggleError":
+        """Return the same error with another fix."""
+        return KaggleError(self.cause, self.what, fix, self.where)
 
 
 def classify_output(text: str) -> Cause:
-    """The cause that the client's output, stdout and stderr together, speaks of."""
-    for cause, sign in _SIGNS:
-        if re.search(sign, text, re.IGNORECASE | re.MULTILINE):
+    """Return the cause that the client's output names.
+
+    Args:
+        text: stdout and stderr of the client.
+    """
+    for cause, pattern in _PATTERNS:
+        if re.search(pattern, text, re.IGNORECASE | re.MULTILINE):
             return cause
     return "refused"
 
 
 def kaggle_error(cause: Cause, slug: str = "", text: str = "", seconds: float = 0.0) -> KaggleError:
-    """The error for a cause; `text` is the client's output without credentials, quoted where the cause is not known."""
+    """Build the error for a cause.
+
+    Args:
+        cause: why the call failed.
+        slug: the competition.
+        text: the client's output without credentials; its last line is quoted if the cause is "refused".
+        seconds: the time limit that was exceeded, for "time" and "stalled".
+    """
     if cause == "credentials":
-        return KaggleError(cause, _about_credentials())
-    if cause == "refused":
-        return KaggleError(cause, f"the Kaggle client failed on {slug}: {last_line(text) or 'it said nothing'}")
-    return KaggleError(cause, _SENTENCES[cause].format(slug=slug, seconds=seconds))
+        return _credentials_error()
+    what, fix = _MESSAGES[cause]
+    reason = last_line(text) or "it printed no reason"
+    return KaggleError(cause, what.format(seconds=seconds, reason=reason), fix.format(slug=slug), slug)
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, shortened: of a traceback the exception."""
+    """Return the last non-empty line, cut to 300 characters. In a traceback that is the exception."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 
 
-def _about_credentials() -> str:
-    found = credential_sources()
-    if not found:
-        return (
-            "no Kaggle credentials were found; in your account's settings on Kaggle create an API token, save it as "
-            f"{TOKEN} and make that readable by you alone (chmod 600)"
-        )
-    return (
-        f"Kaggle does not accept the credentials in {found[0]}; in your account's settings on Kaggle create a new API "
-        "token and put it in their place"
-    )
+def _credentials_error() -> KaggleError:
+    sources = credential_sources()
+    if sources:
+        fix = f"{_CREATE_TOKEN} and replace these credentials"
+        return KaggleError("credentials", "Kaggle does not accept these credentials", fix, sources[0])
+    fix = f"{_CREATE_TOKEN}, save it in this file and make it readable only by you (chmod 600)"
+    return KaggleError("credentials", "there are no Kaggle credentials", fix, TOKEN_FILE)

@@ -1,30 +1,35 @@
-"""`submissions/ledger.csv`: one line for each upload, written before it begins, completed when its score is known."""
+"""The ledger, ``submissions/ledger.csv``: one row per upload, written before it starts, completed with its score."""
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import lock, write_text
 from pipeline.kaggle.client import KaggleSubmission
+from pipeline.paths import LEDGER, submission_metadata
 
-LEDGER = Path("submissions/ledger.csv")
-
-Status = Literal["UPLOADING", "PENDING", "COMPLETE", "ERROR", "REFUSED"]
-"""On its way or lost on it; then Kaggle's own three; or never taken."""
+EntryStatus = Literal["UPLOADING", "PENDING", "COMPLETE", "ERROR", "REFUSED"]
+"""UPLOADING: under way or interrupted. REFUSED: not accepted by Kaggle. The others are Kaggle's own."""
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line; everything is text as in the file, empty where it is not known."""
+    """One row of the ledger. All values are text as in the file; empty if unknown."""
 
     time: str
-    """When the upload began: UTC, ISO 8601."""
+    """Start of the upload: UTC, ISO 8601."""
     competition: str
-    """A file in competitions/, without its ending."""
+    """Name of a file in competitions/, without its suffix."""
     file: str
     sha256: str
     message: str
@@ -36,23 +41,29 @@ class LedgerEntry:
     reference: str = ""
     """Kaggle's number of the submission."""
     public: str = ""
+    """Public score."""
     private: str = ""
-    status: Status = "UPLOADING"
+    """Private score."""
+    status: EntryStatus = "UPLOADING"
     reason: str = ""
-    """Why it was not scored."""
+    """Why there is no score."""
 
     @property
     def tag(self) -> str:
-        """What marks the file in Kaggle's list of submissions, whatever machine sent it."""
+        """A tag in Kaggle's list of submissions that identifies the file's content, from whatever machine it came."""
         return f"[{self.sha256[:12]}]"
 
     @property
     def description(self) -> str:
-        """The message as Kaggle gets it; the tag comes first, where no limit of length cuts it off."""
+        """The message that Kaggle gets. The tag comes first, so that a length limit cannot remove it."""
         return f"{self.tag} {self.message}".strip()
 
+    def is_same_upload(self, other: "LedgerEntry") -> bool:
+        """Return whether both rows describe the same upload."""
+        return (self.time, self.competition, self.sha256) == (other.time, other.competition, other.sha256)
+
     def with_result(self, submission: KaggleSubmission) -> "LedgerEntry":
-        """The line with what Kaggle says of the submission."""
+        """Return the row with reference, scores and status of the submission."""
         return replace(
             self,
             reference=submission.ref,
@@ -64,13 +75,61 @@ class LedgerEntry:
 
 
 _COLUMNS = [field.name for field in fields(LedgerEntry)]
+_ENTRY = TypeAdapter(LedgerEntry)
+
+
+def new_entry(competition: Competition, file: Path, message: str = "") -> LedgerEntry:
+    """Build the row of a file that is not uploaded yet.
+
+    Args:
+        competition: where it will be submitted.
+        file: a submission; how it was made is read from `submission_metadata(file)`, if that exists.
+        message: the recipe's name if empty.
+
+    Raises:
+        UserError: the file does not exist, or its metadata is not JSON.
+    """
+    try:
+        with file.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(file, "no such file", "run make predict first") from None
+    metadata = _read_metadata(file)
+    return LedgerEntry(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        competition=competition.name,
+        file=file.name,
+        sha256=sha256,
+        message=message or str(metadata.get("recipe") or ""),
+        commit=str(metadata.get("commit") or ""),
+        recipe=str(metadata.get("recipe") or ""),
+        folds=" ".join(map(str, metadata.get("folds") or ())),
+        oof_dice=_format_number(metadata.get("oof_dice")),
+        threshold=_format_number(metadata.get("threshold")),
+    )
+
+
+def _read_metadata(file: Path) -> dict[str, Any]:
+    """Return how a submission was made; nothing if that file is missing."""
+    path = submission_metadata(file)
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise UserError(path, "is not valid JSON", "run make predict again, or delete it") from None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _format_number(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else ""
 
 
 def read_ledger(path: Path = LEDGER) -> list[LedgerEntry]:
-    """All lines, oldest first; none where there is no file yet.
+    """Read all rows, oldest first; none if the file does not exist.
 
     Raises:
-        UserError: the file has other columns, or a line of another length.
+        UserError: the file has other columns, or a row is faulty.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -79,19 +138,27 @@ def read_ledger(path: Path = LEDGER) -> list[LedgerEntry]:
         return []
     if not rows or rows[0] != _COLUMNS:
         raise UserError(path, f"its first line is not {','.join(_COLUMNS)}", "restore it, or move the file away")
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(_COLUMNS):
-            raise UserError(path, f"line {number} has {len(row)} fields instead of {len(_COLUMNS)}", "mend it")
-    return [LedgerEntry(*row) for row in rows[1:]]  # type: ignore[arg-type]
+    return [_parse_row(path, number, row) for number, row in enumerate(rows[1:], 2)]
+
+
+def _parse_row(path: Path, number: int, row: Sequence[str]) -> LedgerEntry:
+    if len(row) != len(_COLUMNS):
+        raise UserError(path, f"row {number} has {len(row)} fields instead of {len(_COLUMNS)}", "correct it")
+    values = dict(zip(_COLUMNS, row, strict=True))
+    try:
+        return _ENTRY.validate_python(values)
+    except ValidationError:
+        what = f"row {number} has the unknown status '{values['status']}'"
+        raise UserError(path, what, f"set it to one of {', '.join(get_args(EntryStatus))}") from None
 
 
 def update_ledger(
     change: Callable[[list[LedgerEntry]], Sequence[LedgerEntry]], path: Path = LEDGER
 ) -> list[LedgerEntry]:
-    """Replace the lines by what `change` makes of them; nobody else can write in between.
+    """Replace the rows by ``change(rows)``. A lock keeps other processes from writing in between.
 
     Returns:
-        The new lines.
+        The new rows.
     """
     with lock(path.with_name(".ledger.lock")):
         entries = list(change(read_ledger(path)))
@@ -103,12 +170,12 @@ def update_ledger(
 
 
 def write_entry(entry: LedgerEntry, path: Path = LEDGER) -> LedgerEntry:
-    """Write a line: in place of the one of the same upload, or at the end."""
+    """Replace the row of the same upload, or append the row; return `entry`."""
 
     def change(entries: list[LedgerEntry]) -> list[LedgerEntry]:
-        key = (entry.time, entry.competition, entry.sha256)
-        kept = [entry if (old.time, old.competition, old.sha256) == key else old for old in entries]
-        return kept if entry in kept else [*kept, entry]
+        if not any(entry.is_same_upload(old) for old in entries):
+            return [*entries, entry]
+        return [entry if entry.is_same_upload(old) else old for old in entries]
 
     update_ledger(change, path)
     return entry
@@ -117,37 +184,25 @@ def write_entry(entry: LedgerEntry, path: Path = LEDGER) -> LedgerEntry:
 def refresh_entries(
     entries: Sequence[LedgerEntry], competition: str, submissions: Sequence[KaggleSubmission]
 ) -> list[LedgerEntry]:
-    """The lines with Kaggle's newest word on each; one that was left at UPLOADING is found again by its tag."""
-    by_ref = {submission.ref: submission for submission in submissions}
-    taken = {entry.reference for entry in entries}
+    """Update the rows of a competition with Kaggle's list of submissions.
+
+    Args:
+        entries: the rows of the ledger. One with the status UPLOADING is found in the list by its tag.
+        competition: rows of other competitions stay as they are.
+        submissions: the submissions to this competition.
+    """
+    by_reference = {submission.ref: submission for submission in submissions}
+    recorded = {entry.reference for entry in entries}
     result = []
     for entry in entries:
-        found = by_ref.get(entry.reference)
-        if entry.status == "UPLOADING" and entry.competition == competition:
-            found = next((one for one in submissions if entry.tag in one.message and one.ref not in taken), None)
-        if found is not None and entry.competition == competition:
-            taken.add(found.ref)
+        found = None
+        if entry.competition == competition and entry.status == "UPLOADING":
+            new = (submission for submission in submissions if submission.ref not in recorded)
+            found = next((submission for submission in new if entry.tag in submission.message), None)
+        elif entry.competition == competition:
+            found = by_reference.get(entry.reference)
+        if found is not None:
+            recorded.add(found.ref)
             entry = entry.with_result(found)
         result.append(entry)
     return result
-
-
-def leaderboard_rank(scores: Sequence[str], mine: float) -> int:
-    """The place that a score would have on a leaderboard, from 1; equal scores are passed.
-
-    Args:
-        scores: the leaderboard, best first, as text; what is no number is left out.
-        mine: a score of ours.
-    """
-    values = [float(score) for score in scores if _is_number(score)]
-    # The order says whether more or less is better.
-    more_is_better = not values or values[0] >= values[-1]
-    return 1 + sum(value > mine if more_is_better else value < mine for value in values)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -1,28 +1,24 @@
-"""Check → upload → look it up → wait for the score → ledger; never the same file twice by accident.
+"""Submit a file: check it, upload it once, look it up on Kaggle, wait for its score, record it in the ledger.
 
-The line in the ledger is written before the upload. A run that dies in between leaves it at UPLOADING, and the next one
-first looks whether the file has arrived: the mark of its content stands in the submission's description.
+The ledger entry is written before the upload, with the status UPLOADING. If the process dies, the next call first
+looks up whether the file has arrived: the submission's message on Kaggle starts with a tag of the file's content.
 """
 
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import lock
-from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy
+from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy, require_slug
 from pipeline.kaggle.errors import KaggleError, kaggle_error, last_line
-from pipeline.kaggle.ledger import LedgerEntry, read_ledger, write_entry
+from pipeline.kaggle.ledger import LedgerEntry, new_entry, read_ledger, write_entry
 from pipeline.paths import LEDGER
 from pipeline.submission.check import check_submission, expected_shapes
 
@@ -31,13 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PollPolicy:
-    """How long to look for a submission, and for its score."""
+    """How long to look for a submission on Kaggle, and how long to wait for its score."""
 
-    every_s: float = 10.0
-    limit_s: float = 1800.0
-    arrival_tries: int = 4
-    """Looks before a submission counts as not arrived, a growing pause apart."""
-    arrival_pause_s: float = 3.0
+    interval_s: float = 10.0
+    """Longest pause between two looks at the score."""
+    timeout_s: float = 1800.0
+    """Longest wait for the score."""
+    arrival_attempts: int = 4
+    """Look-ups before a submission counts as not arrived."""
+    arrival_interval_s: float = 3.0
+    """Pause before the second look-up; it grows by as much with each further one."""
 
 
 def submit_file(
@@ -48,210 +47,215 @@ def submit_file(
     *,
     force: bool = False,
     dry_run: bool = False,
-    path: Path = LEDGER,
-    patience: RetryPolicy | None = None,
-    waiting: PollPolicy | None = None,
+    ledger: Path = LEDGER,
+    retry: RetryPolicy | None = None,
+    poll: PollPolicy | None = None,
 ) -> LedgerEntry:
     """Submit a file and wait for its score.
 
     Args:
-        competition: where to.
-        data: the folder of the data, for the check of the file.
-        file: a .csv or .csv.gz; `<name>.json` beside it, where there is one, says how it was made.
-        message: is shown in Kaggle's list.
-        force: upload even if this very file was submitted before, or the daily number seems used up.
-        dry_run: do all but the upload, and write nothing.
-        path: the ledger.
-        patience: how long to wait for the client.
-        waiting: how long to wait for Kaggle.
+        competition: where to submit.
+        data: the data folder, for the check of the file.
+        file: a .csv or .csv.gz file; how it was made is read from `submission_metadata(file)`, if that exists.
+        message: shown in Kaggle's list of submissions; the recipe's name if empty.
+        force: submit a file that was submitted before, and try even if the daily number is used up.
+        dry_run: do everything but the upload, and write nothing.
+        ledger: the file to write.
+        retry: time limits and attempts of the client.
+        poll: how long to wait for Kaggle.
 
     Returns:
-        The line of the ledger: COMPLETE with its scores, or PENDING if they did not come in time.
+        The entry of the ledger: COMPLETE with its scores, or PENDING if they did not arrive in time.
 
     Raises:
-        UserError: the file is bad, was submitted before, was refused, or could not be scored; Kaggle's reason is in it.
+        UserError: the file is faulty, was submitted before, was refused, or could not be scored.
     """
-    kaggle = KaggleClient(require_slug(competition), patience)
-    waiting = waiting or PollPolicy()
-    entry = _describe(competition, file, message)
-    before = [old for old in read_ledger(path) if (old.competition, old.sha256) == (entry.competition, entry.sha256)]
-    _require_new([old for old in before if old.status not in ("UPLOADING", "REFUSED")], file, force)
-    wanted = expected_shapes(competition, data)
-    report = check_submission(file, competition, list(wanted), wanted)
+    client = KaggleClient(require_slug(competition), retry)
+    entry = new_entry(competition, file, message)
+    earlier = [old for old in read_ledger(ledger) if (old.competition, old.sha256) == (entry.competition, entry.sha256)]
+    if not force:
+        _require_new(earlier, file)
+    _require_valid(competition, data, file)
+    uploader = _Uploader(client, ledger, poll or PollPolicy())
+    interrupted = next((old for old in earlier if old.status == "UPLOADING"), None)
+    busy = "another submission is running here"
+    with nullcontext() if dry_run else lock(ledger.with_name(".submit.lock"), busy):
+        listed = client.list_submissions()
+        arrived = uploader.find_unrecorded(entry, listed, wait=interrupted is not None)
+        if arrived and (interrupted or not force):
+            log.info("%s: is on Kaggle already, as submission %s; not uploaded again", file, arrived.ref)
+            entry = (interrupted or entry).with_result(arrived)
+            if not dry_run:
+                write_entry(entry, ledger)
+        else:
+            _require_submissions_left(client, force)
+            if not dry_run:
+                # The row of an interrupted upload is used again.
+                entry = write_entry(replace(entry, time=interrupted.time) if interrupted else entry, ledger)
+                entry = uploader.upload(entry, file, {submission.ref for submission in listed})
+    return entry if dry_run else uploader.wait_for_score(entry)
+
+
+def _require_new(earlier: Sequence[LedgerEntry], file: Path) -> None:
+    """Refuse a file that Kaggle has accepted before."""
+    accepted = [old for old in earlier if old.status not in ("UPLOADING", "REFUSED")]
+    if accepted:
+        old = accepted[-1]
+        result = f"public {old.public or '?'}, private {old.private or '?'}" if old.status == "COMPLETE" else old.status
+        what = f"this file was submitted on {old.time[:16]} as {old.reference or 'unknown'} ({result})"
+        raise UserError(file, what, "set FORCE=1 to submit it again")
+
+
+def _require_valid(competition: Competition, data: Path, file: Path) -> None:
+    """Check the file as Kaggle would, and log warnings."""
+    shapes = expected_shapes(competition, data)
+    report = check_submission(file, competition, list(shapes), shapes)
     report.raise_if_bad()
     for warning in report.warnings:
         log.warning("%s: %s", file, warning)
-    log.info("%s: %s rows are good, %.1f MB", file, f"{report.rows:,}", file.stat().st_size / 1e6)
-    with lock(path.with_name(".submit.lock"), "another submission is running here") if not dry_run else nullcontext():
-        listed = kaggle.submissions()
-        interrupted = next((old for old in before if old.status == "UPLOADING"), None)
-        recorded = {old.reference for old in read_ledger(path)}
-        lost = _find(entry, listed, recorded)
-        if interrupted and not lost:
-            lost = _look_up(kaggle, entry, recorded, waiting.arrival_tries, waiting)
-        if lost and (interrupted or not force):
-            log.info("%s: is on Kaggle already, as submission %s; not uploaded again", file, lost.ref)
-            arrived = (interrupted or entry).with_result(lost)
-            return arrived if dry_run else _wait(kaggle, write_entry(arrived, path), path, waiting)
-        _require_allowance(kaggle, force)
-        if dry_run:
-            return entry
-        # The line of the interrupted upload goes on to stand for this one.
-        entry = write_entry(replace(entry, time=interrupted.time) if interrupted else entry, path)
-        entry = _upload(kaggle, entry, file, {one.ref for one in listed}, path, waiting)
-    return _wait(kaggle, entry, path, waiting)
+    log.info("%s: %s rows are valid, %.1f MB", file, f"{report.rows:,}", file.stat().st_size / 1e6)
 
 
-def require_slug(competition: Competition) -> str:
-    """Kaggle's name of a competition; UserError if it has none."""
-    if competition.slug is None:
-        raise UserError(f"competitions/{competition.name}.toml", "has no slug", "it is not on Kaggle")
-    return competition.slug
+def _require_submissions_left(client: KaggleClient, force: bool) -> None:
+    """Refuse a long upload that Kaggle would not accept.
 
-
-def _describe(competition: Competition, file: Path, message: str) -> LedgerEntry:
-    """The line for a file, from its bytes and from what stands beside it."""
-    try:
-        with file.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(file, "no such file", "run make predict first") from None
-    facts = _facts(file)
-    return LedgerEntry(
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-        competition=competition.name,
-        file=file.name,
-        sha256=sha256,
-        message=message or str(facts.get("recipe", "")),
-        commit=str(facts.get("commit") or ""),
-        recipe=str(facts.get("recipe") or ""),
-        folds=" ".join(str(fold).removeprefix("fold") for fold in facts.get("folds") or ()),
-        oof_dice=_figure(facts.get("oof_dice")),
-        threshold=_figure(facts.get("threshold")),
-    )
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    """What the prediction wrote beside its file: `x.json` for `x.csv.gz`; nothing if it is not there."""
-    path = file.with_name(file.name.removesuffix(".gz").removesuffix(".csv") + ".json")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        raise UserError(path, "is not JSON", "run make predict again, or delete it") from None
-    return facts if isinstance(facts, dict) else {}
-
-
-def _figure(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else ""
-
-
-def _require_new(before: list[LedgerEntry], file: Path, force: bool) -> None:
-    if before and not force:
-        old = before[-1]
-        score = f"public {old.public or '?'}, private {old.private or '?'}" if old.status == "COMPLETE" else old.status
-        raise UserError(
-            file,
-            f"this very file was submitted on {old.time[:16]} as {old.reference or 'unknown'} ({score})",
-            "give FORCE=1 to submit it once more",
-        )
-
-
-def _require_allowance(kaggle: KaggleClient, force: bool) -> None:
-    """Stop before a long upload that will not be taken; an account that has not submitted yet shows zeros too."""
-    allowance = kaggle.allowance()
-    if allowance is None:
+    An account that has never submitted also has 0 left, so at least one submission must have been made today.
+    """
+    limits = client.submission_limits()
+    if limits is None:
         return
-    today, left = allowance
-    log.info("%s: %d submissions today, %d left", kaggle.slug, today, left)
-    if today and not left and not force:
-        raise KaggleError("limit", f"{kaggle_error('limit', kaggle.slug)}, or give FORCE=1 to try all the same")
+    log.info("%s: %d submissions today, %d left", client.slug, limits.made, limits.left)
+    if limits.made and not limits.left and not force:
+        error = kaggle_error("limit", client.slug)
+        raise error.with_fix(f"{error.fix}, or set FORCE=1 to try anyway")
 
 
-def _upload(
-    kaggle: KaggleClient, entry: LedgerEntry, file: Path, known: Collection[str], path: Path, waiting: PollPolicy
-) -> LedgerEntry:
-    """Upload and see whether it has arrived, whatever the client says."""
-    log.info("%s: uploading to %s", file, kaggle.slug)
-    problem: KaggleError | None = None
-    said = ""
-    try:
-        said = kaggle.submit(file, entry.description)
-    except KaggleError as error:
-        problem = error
-    # After a plain refusal one look is enough.
-    tries = waiting.arrival_tries if problem is None or problem.passing else 1
-    found = _look_up(kaggle, entry, known, tries, waiting, file.name)
-    if found:
-        return write_entry(entry.with_result(found), path)
-    if problem is None:
-        words = last_line(said)
-        raise KaggleError(
-            "refused",
-            f"{file}: was uploaded, and Kaggle lists no such submission (the client said: {words or 'nothing'}); see "
-            "your submissions in a browser, and run the same command again: it looks first whether it has arrived",
-        )
-    if problem.passing:
-        raise KaggleError(problem.cause, f"{problem}; it looks first whether this upload has arrived")
-    if problem.cause == "refused" and (kaggle.allowance() or (0, 1))[1] == 0:
-        # The client keeps the server's words to itself at times.
-        problem = kaggle_error("limit", kaggle.slug)
-    write_entry(replace(entry, status="REFUSED", reason=str(problem)), path)
-    raise problem
+class _Uploader:
+    """Upload files and follow them on Kaggle.
 
+    Args:
+        client: the competition.
+        ledger: where results are recorded.
+        poll: how long to wait for Kaggle.
+    """
 
-def _find(
-    entry: LedgerEntry, submissions: list[KaggleSubmission], known: Collection[str], name: str | None = None
-) -> KaggleSubmission | None:
-    """The submission of a line: one not known before that bears its mark or, if `name` is given, that name."""
-    for submission in submissions:
-        if submission.ref not in known and (entry.tag in submission.message or submission.file == name):
-            return submission
-    return None
+    def __init__(self, client: KaggleClient, ledger: Path, poll: PollPolicy) -> None:
+        self.client = client
+        self.ledger = ledger
+        self.poll = poll
 
+    def find_unrecorded(
+        self, entry: LedgerEntry, listed: Sequence[KaggleSubmission], wait: bool
+    ) -> KaggleSubmission | None:
+        """Find a submission of this file that the ledger does not have: from an interrupted call or another machine.
 
-def _look_up(
-    kaggle: KaggleClient,
-    entry: LedgerEntry,
-    known: Collection[str],
-    tries: int,
-    waiting: PollPolicy,
-    name: str | None = None,
-) -> KaggleSubmission | None:
-    """`_find` in Kaggle's list as it is now, and again after a while."""
-    for attempt in range(tries):
-        if attempt:
-            time.sleep(waiting.arrival_pause_s * attempt)
-        found = _find(entry, _listed(kaggle), known, name)
-        if found:
+        Args:
+            entry: the row of the file.
+            listed: Kaggle's list of submissions.
+            wait: look again for a while if it is not in the list.
+        """
+        references = {old.reference for old in read_ledger(self.ledger)}
+        found = _find_submission(entry, listed, references)
+        if found or not wait:
             return found
-    return None
+        return self._look_up(entry, references, self.poll.arrival_attempts)
+
+    def upload(self, entry: LedgerEntry, file: Path, known: Collection[str]) -> LedgerEntry:
+        """Upload the file and look it up. The client's exit code and output are not trusted.
+
+        Args:
+            entry: the row of this upload.
+            file: the file.
+            known: references of the submissions before the upload.
+
+        Returns:
+            The row with Kaggle's reference.
+
+        Raises:
+            KaggleError: the submission did not arrive or was refused.
+        """
+        log.info("%s: uploading to %s", file, self.client.slug)
+        failure: KaggleError | None = None
+        output = ""
+        try:
+            output = self.client.submit(file, entry.description)
+        except KaggleError as error:
+            failure = error
+        # After a clear refusal one look-up is enough.
+        attempts = self.poll.arrival_attempts if failure is None or failure.retryable else 1
+        found = self._look_up(entry, known, attempts, file.name)
+        if found:
+            return write_entry(entry.with_result(found), self.ledger)
+        if failure is None:
+            printed = last_line(output) or "nothing"
+            what = f"was uploaded, but Kaggle lists no such submission (the client printed: {printed})"
+            fix = "look at your submissions in a browser and run the same command again: it looks the upload up first"
+            raise KaggleError("refused", what, fix, str(file))
+        if failure.retryable:
+            raise failure.with_fix(f"{failure.fix}: it looks up first whether this upload has arrived")
+        if failure.cause == "refused" and _is_used_up(self.client):
+            # The client does not always print the server's message.
+            failure = kaggle_error("limit", self.client.slug)
+        write_entry(replace(entry, status="REFUSED", reason=str(failure)), self.ledger)
+        raise failure
+
+    def wait_for_score(self, entry: LedgerEntry) -> LedgerEntry:
+        """List the submissions until this one has a score or the time is up.
+
+        Returns:
+            The row with the score, or still PENDING.
+
+        Raises:
+            UserError: Kaggle could not score the file.
+        """
+        started = time.monotonic()
+        limit = round(self.poll.timeout_s)
+        with tqdm(total=limit, desc="wait for the score", unit="s", delay=1, leave=False) as bar:
+            while entry.status == "PENDING" and (waited := time.monotonic() - started) < self.poll.timeout_s:
+                # Kaggle scores small files in seconds, large ones in minutes.
+                time.sleep(min(self.poll.interval_s, 1 + waited / 4))
+                bar.update(min(round(time.monotonic() - started), limit) - bar.n)
+                found = next((one for one in self._list_submissions() if one.ref == entry.reference), None)
+                if found and found.status != "PENDING":
+                    entry = write_entry(entry.with_result(found), self.ledger)
+        if entry.status == "ERROR":
+            reason = entry.reason or "it gives no reason"
+            what = f"Kaggle accepted it as {entry.reference} but could not score it: {reason}"
+            raise UserError(entry.file, what, "correct the file and submit it again")
+        return entry
+
+    def _look_up(
+        self, entry: LedgerEntry, known: Collection[str], attempts: int, file_name: str | None = None
+    ) -> KaggleSubmission | None:
+        """Call `_find_submission` on Kaggle's current list, several times if needed."""
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(self.poll.arrival_interval_s * attempt)
+            found = _find_submission(entry, self._list_submissions(), known, file_name)
+            if found:
+                return found
+        return None
+
+    def _list_submissions(self) -> list[KaggleSubmission]:
+        """List the submissions; none, with a warning, if the client fails."""
+        try:
+            return self.client.list_submissions()
+        except KaggleError as error:
+            log.warning("%s", error)
+            return []
 
 
-def _listed(kaggle: KaggleClient) -> list[KaggleSubmission]:
-    try:
-        return kaggle.submissions()
-    except KaggleError as error:
-        log.warning("%s", error)
-        return []
+def _find_submission(
+    entry: LedgerEntry,
+    submissions: Sequence[KaggleSubmission],
+    known: Collection[str],
+    file_name: str | None = None,
+) -> KaggleSubmission | None:
+    """Return the first submission not in `known` that has the entry's tag or, if given, the name of the file."""
+    new = (submission for submission in submissions if submission.ref not in known)
+    return next((one for one in new if entry.tag in one.message or one.file == file_name), None)
 
 
-def _wait(kaggle: KaggleClient, entry: LedgerEntry, path: Path, waiting: PollPolicy) -> LedgerEntry:
-    """Ask again and again until there is a score, or the time is up."""
-    started = time.monotonic()
-    bar = tqdm(total=round(waiting.limit_s), desc="wait for the score", unit="s", delay=1, leave=False)
-    with bar:
-        while entry.status == "PENDING" and time.monotonic() - started < waiting.limit_s:
-            # Small files are scored in seconds, large ones in minutes.
-            time.sleep(min(waiting.every_s, 1 + (time.monotonic() - started) / 4))
-            bar.update(min(round(time.monotonic() - started), bar.total) - bar.n)
-            found = next((one for one in _listed(kaggle) if one.ref == entry.reference), None)
-            if found and found.status != "PENDING":
-                entry = write_entry(entry.with_result(found), path)
-    if entry.status == "ERROR":
-        raise UserError(
-            entry.file,
-            f"Kaggle took it as {entry.reference} and could not score it: {entry.reason or 'it gives no reason'}",
-        )
-    return entry
+def _is_used_up(client: KaggleClient) -> bool:
+    limits = client.submission_limits()
+    return limits is not None and limits.left == 0

@@ -103,6 +103,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's errors have no common base class
         raise UserError(path, f"cannot be read ({str(error)[:120]})", "delete it to train from the start") from None
+    return state

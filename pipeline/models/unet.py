@@ -77,7 +77,8 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Merge x (n, in_channels, h, w) and skip (n, skip_channels, 2h, 2w) into (n, skip_channels, 2h, 2w)."""
-        return self.conv(torch.cat([skip, self.upsample(x)], dim=1))
+        merged: Tensor = self.conv(torch.cat([skip, self.upsample(x)], dim=1))
+        return merged
 
 
 def double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:

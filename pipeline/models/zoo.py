@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -32,7 +33,8 @@ class SegmentationModel(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, 1, h, w)."""
-        return self.network((image - self.mean) / self.std)
+        logits: Tensor = self.network((image - self.mean) / self.std)
+        return logits
 
 
 class PadToMultiple(nn.Module):
@@ -46,7 +48,8 @@ class PadToMultiple(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map (n, c, h, w) to logits of the same height and width."""
         height, width = image.shape[-2:]
-        return self.network(pad_to_multiple(image, self.multiple))[..., :height, :width]
+        logits: Tensor = self.network(pad_to_multiple(image, self.multiple))[..., :height, :width]
+        return logits
 
 
 def build_model(config: UNetConfig | SMPConfig) -> SegmentationModel:
@@ -69,7 +72,7 @@ def _build_smp(config: SMPConfig) -> nn.Module:
     # Imported here: the import takes seconds, and our own UNet does not need it.
     import segmentation_models_pytorch as smp
 
-    architectures = {
+    architectures: dict[str, Any] = {
         name: kind
         for name, kind in vars(smp).items()
         if inspect.isclass(kind) and issubclass(kind, smp.base.SegmentationModel)
@@ -78,23 +81,22 @@ def _build_smp(config: SMPConfig) -> nn.Module:
         known = ", ".join(["unet", *sorted(architectures)])
         raise UserError("network.name", f"there is no architecture {config.name!r}", f"choose one of {known}")
     try:
-        network = architectures[config.name](
-            config.encoder, encoder_weights=None, in_channels=3, classes=1, **config.options
-        )
+        build = architectures[config.name]
+        network: nn.Module = build(config.encoder, encoder_weights=None, in_channels=3, classes=1, **config.options)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         what = f"{config.name} cannot be built with encoder {config.encoder!r} and options {config.options}"
         raise UserError(
             "network", f"{what} ({str(error)[:200]})", "correct network.encoder or network.options"
         ) from None
     if config.encoder_weights is not None:
-        _load_encoder(network, config.encoder_weights)
+        _load_encoder(network.get_submodule("encoder"), config.encoder_weights)
     # Encoders of the library downsample at most five times; some transformers need this multiple in any case.
     return PadToMultiple(network, 32)
 
 
-def _load_encoder(network: nn.Module, path: Path) -> None:
+def _load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
-        network.encoder.load_state_dict(safetensors.torch.load_file(path))
+        encoder.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         what = f"does not hold weights of this encoder ({str(error)[:200]})"
         raise UserError(path, what, "correct network.encoder or network.encoder_weights") from None

@@ -78,9 +78,10 @@ def write_worst_images(
     worst = table.nsmallest(count, "dice")
     device = choose_prediction_device(recipes)
     rows = {}
-    for fold, ids in worst.groupby("fold").id:
+    for fold in sorted(worst.fold.unique().tolist()):
+        ids = worst.id[worst.fold == fold]
         members = [
-            load_ensemble_member([fold_run(folder, int(fold)).weights], device, recipe)[0]
+            load_ensemble_member([fold_run(folder, fold).weights], device, recipe)[0]
             for recipe, folder in zip(recipes, runs_folders, strict=True)
         ]
         for item in predict_probabilities(members, [samples[id] for id in ids], truth=competition):

@@ -148,11 +148,11 @@ def describe_cost(recipe: Recipe, images: int) -> str:
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])
 
 
-class _TrafficCounter(TorchDispatchMode):
+class _TrafficCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations here
     """Add up the bytes that every operation reads and writes; views cost nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

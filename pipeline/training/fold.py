@@ -57,9 +57,9 @@ class TrainContext:
 
     recipe: Recipe
     device: ComputeDevice
-    train_loader: DataLoader
+    train_loader: DataLoader[Any]
     """Endless batches, from the first step that is left."""
-    validation_loader: DataLoader
+    validation_loader: DataLoader[Any]
     validation_samples: int
     steps_per_epoch: int
     run: Run
@@ -182,7 +182,7 @@ def _build_loaders(
     validation: Sequence[Sample],
     device: ComputeDevice,
     first_step: int,
-) -> tuple[DataLoader, DataLoader]:
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Build the loaders of the steps that are left and of the validation images."""
     config = recipe.train
     on_cpu = device.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Stop a training that cannot succeed, and name the cause: wrong masks, mismatched sizes, NaN loss, empty predictions."""
+"""Stop a training that cannot succeed and name the cause: wrong masks, mismatched sizes, NaN, empty predictions."""
 
 import math
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from pipeline.models.ema import update_ema
 from pipeline.models.zoo import SegmentationModel, build_model
 from pipeline.paths import ALL, Fold
 from pipeline.recipe import Recipe, TrainConfig
-from pipeline.training.muon import Muon
+from pipeline.training.optimizer import build_optimizer
 
 
 @dataclass
@@ -80,7 +80,7 @@ class TrainState:
 def init_state(recipe: Recipe, device: ComputeDevice, fold: Fold) -> TrainState:
     """Build the state at step 0. Each fold starts from other random weights, which makes their ensemble better."""
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
-    model = build_model(recipe.network).to(device.device, memory_format=torch.channels_last)
+    model = build_model(recipe.network).to(device.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.train)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:
@@ -100,20 +100,6 @@ def resume_state(state: TrainState, checkpoint: Path) -> None:
     except (KeyError, RuntimeError, ValueError) as error:
         what = f"belongs to another network ({str(error)[:120]})"
         raise UserError(checkpoint, what, "delete it to train from the start") from None
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build the optimizer of a recipe."""
-    values: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    match config.optimizer:
-        case "muon":
-            return Muon(model, **values)
-        case "sgd":
-            return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **values)
-        case "adam":
-            return torch.optim.Adam(model.parameters(), **values)
-        case "adamw":
-            return torch.optim.AdamW(model.parameters(), **values)
 
 
 def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:

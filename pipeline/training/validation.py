@@ -1,5 +1,7 @@
 """Score a model on its validation images at their native size, during a training."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ THRESHOLD = 0.5
 
 @torch.inference_mode()
 def validate_model(
-    model: SegmentationModel, loader: DataLoader, samples: int, device: ComputeDevice, *, may_be_empty: bool
+    model: SegmentationModel, loader: DataLoader[Any], samples: int, device: ComputeDevice, *, may_be_empty: bool
 ) -> tuple[dict[str, float], np.ndarray]:
     """Compute mean Dice and pixel accuracy at threshold 0.5, without test-time augmentation.
 

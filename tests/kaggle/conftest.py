@@ -1,74 +1,29 @@
-"""A tiny competition on a stand-in for Kaggle, and a home without credentials, so that nothing leaves this machine."""
+"""Fixtures of the Kaggle tests: a tiny competition on the stand-in, and an account with credentials."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from pipeline.competition import Competition, load_competition
-from pipeline.kaggle.client import KaggleClient, RetryPolicy
-from pipeline.kaggle.credentials import _warn
-from tests.standin.archives import pack, scorer
-from tests.standin.server import Standin
-from tests.standin.world import World
-
-HASTY = RetryPolicy(start_s=20.0, stall_s=10.0, tries=1, pause_s=0.1)
-TOML = """
-slug = "tiny-cars"
-title = "Tiny"
-folds = 2
-
-[images]
-train = "train"
-test = "test"
-suffixes = [".jpg"]
-size = [94, 62]
-
-[masks]
-train = "train_masks"
-suffixes = ["_mask.gif"]
-positive = 1
-area = [0.01, 0.9]
-
-[groups]
-pattern = "^([a-z]+)_[0-9]{2}$"
-size = 3
-
-[csv]
-columns = ["img", "rle_mask"]
-id = "name"
-order = "row"
-train = "train_masks.csv"
-sample = "sample_submission.csv"
-solution = "solution.csv"
-
-[download]
-files = [
-    { name = "omega_02.jpg", to = "test/omega_02.jpg", mb = 0.1 },
-    { name = "train_masks.csv.zip", to = "train_masks.csv", mb = 0.1 },
-    { name = "sample_submission.csv.zip", to = "sample_submission.csv", mb = 0.1 },
-    { name = "train_masks.zip", to = "train_masks", mb = 0.1 },
-    { name = "train.zip", to = "train", mb = 0.1 },
-    { name = "train_hq.zip", to = "train_hq", mb = 0.1 },
-    { name = "test.zip", to = "test", mb = 0.1 },
-]
-"""
+from pipeline.competition import Competition
+from pipeline.kaggle.client import KaggleClient
+from pipeline.kaggle.credentials import _warn_once
+from tests.kaggle.helpers import FAST_RETRY, SLUG, WRONG_IMAGE, read_tree, write_competition
+from tests.standin.archives import make_scorer, pack_files
+from tests.standin.backend import Backend
+from tests.standin.server import StandinServer
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Competition:
-    """Carvana in small, with a slug and a list of files; its TOML lies in `tmp_path`/competitions."""
-    folder = tmp_path / "competitions"
-    folder.mkdir()
-    (folder / "tiny.toml").write_text(TOML)
-    return load_competition("tiny", folder)
+    """The tiny competition with a slug and a download table; its TOML file is in `tmp_path`/competitions."""
+    return write_competition(tmp_path / "competitions")
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home; and should a call go astray, it ends at a closed port."""
+    """An empty home folder. Calls that do not go to the stand-in go to a closed port."""
     folder = tmp_path / "home"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
@@ -78,33 +33,43 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(folder / ".kaggle"))
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    _warn.cache_clear()
+    _warn_once.cache_clear()
     return folder
 
 
 @pytest.fixture
 def standin(
     home: Path, tiny: Competition, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Standin]:
-    """The tiny competition, online; the client finds it and the credentials of its first account."""
-    assert tiny.slug
-    files = pack(tiny, data, tmp_path / "offered", broken=b"no picture")
-    with Standin(World(tiny.slug, files, scorer(tiny, data), tmp_path / "uploads")) as server:
-        for name, value in server.environment(token=False).items():
+) -> Iterator[StandinServer]:
+    """A stand-in that offers the tiny competition; the client finds it and the key of its first account."""
+    files = pack_files(tiny, data, tmp_path / "offered", replaced_content=WRONG_IMAGE)
+    with StandinServer(Backend(SLUG, files, make_scorer(tiny, data), tmp_path / "uploads")) as server:
+        for name, value in server.environment(with_token=False).items():
             monkeypatch.setenv(name, value)
         yield server
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """On a busy machine the threads of tiny layers wait for each other a hundred times longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def client(standin: StandinServer) -> KaggleClient:
+    """A client of the tiny competition that does not retry."""
+    return KaggleClient(SLUG, FAST_RETRY)
 
 
 @pytest.fixture
-def kaggle(standin: Standin) -> KaggleClient:
-    """The client on the tiny competition, without patience."""
-    return KaggleClient(standin.world.slug, HASTY)
+def target(tmp_path: Path) -> Path:
+    """The data folder to fill."""
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def train_only(tiny: Competition, standin: StandinServer, tmp_path: Path) -> Competition:
+    """The competition with train.zip only, in its TOML file too."""
+    return write_competition(tmp_path / "competitions", ["train.zip"])
+
+
+@pytest.fixture
+def expected(data: Path) -> dict[str, bytes]:
+    """The files of a complete download."""
+    files = read_tree(data)
+    del files["solution.csv"]
+    return files

@@ -1,234 +1,236 @@
-"""The official client against the stand-in: answers, and one sentence for each way to fail."""
+"""The official client against the stand-in: answers, causes of failures, retries."""
 
-import logging
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline.kaggle.client import KaggleClient, RetryPolicy
-from pipeline.kaggle.credentials import credential_sources, scrub, warn_if_readable
-from pipeline.kaggle.errors import Cause, KaggleError, classify_output, kaggle_error
-from tests.standin.server import Standin
-from tests.standin.world import Account
+from pipeline.competition import Competition
+from pipeline.errors import UserError
+from pipeline.kaggle import client as client_module
+from pipeline.kaggle.client import KaggleClient, LeaderboardRow, RetryPolicy, account_name, require_slug
+from pipeline.kaggle.errors import KaggleError, kaggle_error
+from pipeline.kaggle.process import ClientOutput
+from tests.helpers import changed_competition
+from tests.kaggle.helpers import FAST_RETRY, SLUG
+from tests.standin.server import StandinServer
 
 
-def test_lists_files_over_several_pages(kaggle: KaggleClient, standin: Standin) -> None:
-    standin.world.page = 4
-    files = kaggle.files()
-    assert files == {name: path.stat().st_size for name, path in standin.world.files.items()}
+def test_lists_files_of_several_pages(client: KaggleClient, standin: StandinServer) -> None:
+    standin.backend.page_size = 4
+    files = client.list_files()
+    assert files == {name: path.stat().st_size for name, path in standin.backend.files.items()}
     assert len(files) > 4
     assert standin.calls.count("ListDataFiles") == 2
 
 
-def test_lists_nothing_as_nothing(kaggle: KaggleClient) -> None:
-    assert kaggle.submissions() == []
+def test_an_account_without_submissions_has_an_empty_list(client: KaggleClient) -> None:
+    assert client.list_submissions() == []
 
 
-def test_leaderboard_and_allowance(kaggle: KaggleClient) -> None:
-    assert [place.team for place in kaggle.leaderboard()] == ["Team Seed", "Team Threshold", "Team Placeholder"]
-    assert kaggle.allowance() == (0, 5)
+def test_reads_leaderboard_and_submission_limits(client: KaggleClient) -> None:
+    assert client.leaderboard() == [
+        LeaderboardRow("Team Seed", "0.99000"),
+        LeaderboardRow("Team Threshold", "0.90000"),
+        LeaderboardRow("Team Placeholder", "0.10000"),
+    ]
+    assert client.submission_limits() == (0, 5)
 
 
-def test_signs_in_by_token(kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_in_with_a_token(client: KaggleClient, standin: StandinServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_KEY")
     monkeypatch.delenv("KAGGLE_USERNAME")
-    monkeypatch.setenv("KAGGLE_API_TOKEN", standin.world.accounts[0].token)
-    assert kaggle.files()
+    monkeypatch.setenv("KAGGLE_API_TOKEN", standin.backend.accounts[0].token)
+    assert client.list_files()
+
+
+def test_the_client_tells_the_name_of_the_account(standin: StandinServer) -> None:
+    assert account_name(FAST_RETRY) == "ada"
+
+
+def test_an_account_without_credentials_has_no_name(home: Path) -> None:
+    with pytest.raises(KaggleError) as caught:
+        account_name(FAST_RETRY)
+    assert caught.value.cause in ("credentials", "network")
+
+
+def test_competitions_without_slug_are_not_on_kaggle(tiny: Competition) -> None:
+    assert require_slug(tiny) == SLUG
+    with pytest.raises(UserError, match=r"competitions/tiny\.toml: has no slug; add it"):
+        require_slug(changed_competition(tiny, slug=None))
+
+
+# ---- failures
 
 
 @pytest.mark.parametrize(
-    ("step", "kind", "cause", "words"),
+    ("kind", "cause", "message"),
     [
-        ("ListDataFiles", "401", "credentials", "does not accept the credentials in KAGGLE_KEY"),
-        ("ListDataFiles", "403", "forbidden", "join it and accept its rules"),
-        ("ListDataFiles", "429", "busy", "wait some minutes"),
-        ("ListDataFiles", "500", "server", "not your fault"),
-        ("ListDataFiles", "404", "missing", "no such file or page in tiny-cars"),
-        ("ListDataFiles", "break", "network", "check the network"),
+        ("401", "credentials", "^KAGGLE_KEY: Kaggle does not accept these credentials; create a new API token"),
+        ("403", "forbidden", "^tiny-cars: Kaggle denies .* access .*; .* join it and accept its rules"),
+        ("429", "busy", "^tiny-cars: .* too many requests; wait some minutes"),
+        ("500", "server", "^tiny-cars: .* error on its own side; run the same command again"),
+        ("404", "missing", "^tiny-cars: .* no such file or page"),
+        ("no_answer", "network", "^tiny-cars: Kaggle cannot be reached; check the network"),
     ],
 )
-def test_a_status_becomes_a_sentence(
-    kaggle: KaggleClient, standin: Standin, step: str, kind: str, cause: str, words: str
+def test_a_failed_call_has_cause_and_message(
+    client: KaggleClient, standin: StandinServer, kind: str, cause: str, message: str
 ) -> None:
-    standin.faults.add(step, kind, times=None)
-    with pytest.raises(KaggleError, match=words) as caught:
-        kaggle.files()
+    standin.faults.add("ListDataFiles", kind, times=None)
+    with pytest.raises(KaggleError, match=message) as caught:
+        client.list_files()
     assert caught.value.cause == cause
 
 
-def test_rules_not_accepted(kaggle: KaggleClient, standin: Standin) -> None:
-    standin.world.accounts[0].joined = False
-    with pytest.raises(KaggleError, match="the rules of tiny-cars are not accepted"):
-        kaggle.files()
-    # The server does not always say that it is about the rules.
+def test_rules_must_be_accepted(client: KaggleClient, standin: StandinServer) -> None:
+    standin.backend.accounts[0].accepted_rules = False
+    with pytest.raises(KaggleError, match="tiny-cars: the rules of this competition are not accepted"):
+        client.list_files()
+    # A bare 403 does not name the rules.
     standin.faults.add("ListDataFiles", "403")
-    with pytest.raises(KaggleError, match="the rules of tiny-cars are not accepted"):
-        kaggle.files()
+    with pytest.raises(KaggleError, match="tiny-cars: the rules of this competition are not accepted"):
+        client.list_files()
 
 
-def test_misspelt_slug(standin: Standin) -> None:
-    with pytest.raises(KaggleError, match="finds no competition tiny-carz; correct slug"):
-        KaggleClient("tiny-carz", RetryPolicy(tries=1)).files()
+def test_an_unknown_slug_is_recognized(standin: StandinServer) -> None:
+    with pytest.raises(KaggleError, match="tiny-carz: Kaggle has no competition of this name; set slug"):
+        KaggleClient("tiny-carz", FAST_RETRY).list_files()
 
 
-def test_no_credentials(kaggle: KaggleClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_recognized(client: KaggleClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
-    with pytest.raises(KaggleError, match=r"no Kaggle credentials were found; .* save it as ~/.kaggle/access_token"):
-        kaggle.files()
+    with pytest.raises(KaggleError, match=r"^~/\.kaggle/access_token: there are no Kaggle credentials; .*chmod 600"):
+        client.list_files()
 
 
-def test_no_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_recognized(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
     monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
-    with pytest.raises(KaggleError, match="cannot be reached") as caught:
-        KaggleClient("tiny-cars", RetryPolicy(tries=1)).files()
-    assert caught.value.passing
+    with pytest.raises(KaggleError, match="cannot be reached"):
+        KaggleClient(SLUG, FAST_RETRY).list_files()
 
 
-def test_time_is_limited(standin: Standin) -> None:
-    standin.faults.add("ListDataFiles", "slow", amount=30)
-    with pytest.raises(KaggleError, match="did not end within 3 s"):
-        KaggleClient("tiny-cars", RetryPolicy(start_s=3, tries=1)).files()
+# ---- retries
 
 
-def test_passing_failures_are_tried_again(standin: Standin) -> None:
+def test_temporary_failures_are_retried(standin: StandinServer) -> None:
     standin.faults.add("ListDataFiles", "500")
-    assert KaggleClient("tiny-cars", RetryPolicy(tries=2, pause_s=0.01)).files()
+    assert KaggleClient(SLUG, RetryPolicy(max_attempts=2, backoff_s=0.01)).list_files()
 
 
-def test_time_limit_grows_with_the_file() -> None:
-    patience = RetryPolicy(start_s=100, bytes_per_s=1e6)
-    assert patience.limit(0) == 100
-    assert patience.limit(300_000_000) == 400
+def test_the_time_limit_grows_with_the_file() -> None:
+    retry = RetryPolicy(base_timeout_s=100, min_bytes_per_s=1e6)
+    assert retry.timeout_s(0) == 100
+    assert retry.timeout_s(300_000_000) == 400
 
 
-@pytest.mark.parametrize(
-    ("text", "cause"),
-    [
-        ("401 Client Error: Unauthorized for url: x", "credentials"),
-        ("Authentication required to call the Kaggle API.", "credentials"),
-        ("403 You must accept this competition's rules before you'll be able to download files.", "rules"),
-        ("403 Permission 'competitions.participate' was denied", "forbidden"),
-        ("400 Submission not allowed:  Your team has used its daily Submission allowance (5) today, …", "limit"),
-        ("400 Competition is not accepting submissions", "closed"),
-        ("400 The competition deadline has passed", "closed"),
-        ("429 Client Error: Too Many Requests for url: x", "busy"),
-        ("502 Server Error: Bad Gateway for url: x", "server"),
-        ("requests.exceptions.ProxyError: HTTPConnectionPool(…): Max retries exceeded", "network"),
-        ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "network"),
-        ("OSError: [Errno 28] No space left on device", "disk"),
-        ("400 Client Error: Bad Request for url: x", "refused"),
-        ("", "refused"),
-    ],
-)
-def test_classify(text: str, cause: str) -> None:
-    assert classify_output(text) == cause
+def test_the_pause_doubles_with_each_failure() -> None:
+    assert [RetryPolicy(backoff_s=3).pause_s(failures) for failures in (1, 2, 3)] == [3, 6, 12]
 
 
-def test_every_cause_has_its_own_sentence() -> None:
-    sentences = {str(kaggle_error(cause, "tiny-cars", "says this", 5)) for cause in Cause.__args__}
-    assert len(sentences) == len(Cause.__args__)
-    assert not [sentence for sentence in sentences if "http" in sentence or "{" in sentence]
+def test_attempts_are_limited() -> None:
+    retry, temporary, final = RetryPolicy(max_attempts=3), kaggle_error("server"), kaggle_error("rules")
+    assert [retry.may_retry(temporary, failures) for failures in (1, 2, 3)] == [True, True, False]
+    assert not retry.may_retry(final, 1)
 
 
-def test_the_client_waits_for_no_terminal_and_leaves_with_its_parent(standin: Standin) -> None:
-    """A client whose parent was killed ends by itself, instead of writing on beside the next one."""
-    import subprocess
-    import sys
-    import time
-
-    standin.faults.add("ListDataFiles", "slow", amount=20)
-    code = "from pipeline.submission.kaggle import Kaggle; Kaggle('tiny-cars').files()"
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    while "ListDataFiles" not in standin.calls:
-        time.sleep(0.05)
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    if not children.exists():
-        parent.kill()
-        pytest.skip("this system does not list the children of a process")
-    child = int(children.read_text().split()[0])
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        if "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
-            break
-        time.sleep(0.1)
-    else:
-        assert not Path(f"/proc/{child}").exists()
-
-
-# ---- credentials
-
-
-def test_credentials_never_reach_a_message(
-    kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("growing_calls", "calls"), [(0, 3), (1, 3), (2, 4)])
+def test_a_download_is_retried_while_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, growing_calls: int, calls: int
 ) -> None:
-    account = standin.world.accounts[0]
-    # The client then prints every request with its headers.
-    monkeypatch.setenv("VERBOSE", "1")
-    monkeypatch.setenv("http_proxy", f"http://{account.name}:{account.key}@127.0.0.1:9")
-    with pytest.raises(KaggleError) as caught:
-        kaggle.files()
-    assert account.key not in str(caught.value) + caplog.text + repr(caught.value.__context__)
-    assert account.key not in str(kaggle_error("refused", "x", scrub(f"odd: {account.key}")))
+    made = 0
+
+    def fail(*_: object) -> str:
+        nonlocal made
+        made += 1
+        (tmp_path / "train.zip").write_bytes(b"x" * min(made, growing_calls))
+        raise kaggle_error("network", SLUG)
+
+    client = KaggleClient(SLUG, RetryPolicy(max_attempts=3, backoff_s=0))
+    monkeypatch.setattr(client, "_call", fail)
+    with pytest.raises(KaggleError, match="cannot be reached"):
+        client.download("train.zip", tmp_path, 10)
+    # The last growing call is the first of the three attempts without progress.
+    assert made == calls
 
 
-def test_scrub_knows_every_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = home / ".kaggle"
-    folder.mkdir()
-    (folder / "kaggle.json").write_text('{"username": "ada", "key": "secret-in-the-file"}')
-    (folder / "access_token").write_text("secret-token\n")
-    (folder / "credentials.json").write_text('{"refresh_token": "secret-refresh", "access_token": "secret-access"}')
-    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
-    monkeypatch.setenv("KAGGLE_KEY", "secret-in-the-environment")
-    basic = "YWRhOnNlY3JldC1pbi10aGUtZmlsZQ=="  # ada:secret-in-the-file
-    text = f"""secret-in-the-file secret-token secret-refresh secret-access secret-in-the-environment {basic}
-    Authorization: Bearer abcdefghijkl 'authorization': 'Basic QWxhZGRpbjpvcGVu' http://ada:pass@proxy:80/
-    GET https://storage/train.zip?X-Goog-Signature=abcdef&Expires=1 failed"""
-    scrubbed = scrub(text)
-    for secret in ("secret", basic, "abcdefghijkl", "QWxhZGRpbjpvcGVu", "ada:pass", "abcdef"):
-        assert secret not in scrubbed
-    assert "https://storage/train.zip?" in scrubbed
-    assert scrubbed.endswith("failed")
-
-
-def test_names_where_credentials_are_in_the_clients_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert credential_sources() == []
-    folder = home / ".kaggle"
-    folder.mkdir()
-    (folder / "kaggle.json").write_text("{}")
-    (folder / "access_token").write_text("secret-token")
-    monkeypatch.setenv("KAGGLE_KEY", "secret")
-    assert credential_sources() == [str(folder / "access_token"), "KAGGLE_KEY", str(folder / "kaggle.json")]
-    monkeypatch.setenv("KAGGLE_API_TOKEN", "x" * 5000)
-    assert credential_sources()[0] == "KAGGLE_API_TOKEN"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
-def test_warns_once_of_credentials_that_others_can_read(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = home / ".kaggle" / "kaggle.json"
-    path.parent.mkdir()
-    path.write_text('{"username": "ada", "key": "secret"}')
-    path.chmod(0o600)
-    with caplog.at_level(logging.WARNING):
-        warn_if_readable()
-        assert not caplog.text
-        path.chmod(0o644)
-        warn_if_readable()
-        warn_if_readable()
-    assert caplog.text.count("can be read by other users") == 1
-    assert f"chmod 600 {path}" in caplog.text
-    assert "secret" not in caplog.text
-
-
-def test_another_account_sees_nothing_of_ours(
-    kaggle: KaggleClient, standin: Standin, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("names", [[], ["other.zip"], ["train.zip", "other"]])
+def test_a_download_without_its_file_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
 ) -> None:
-    standin.world.accounts.append(Account("grace", joined=False))
-    monkeypatch.setenv("KAGGLE_USERNAME", "grace")
-    monkeypatch.setenv("KAGGLE_KEY", standin.world.accounts[1].key)
-    with pytest.raises(KaggleError, match="rules"):
-        kaggle.submissions()
+    for name in names:
+        (tmp_path / name).touch()
+    client = KaggleClient(SLUG, FAST_RETRY)
+    monkeypatch.setattr(client, "_call", lambda *_: "")
+    with pytest.raises(KaggleError, match=r"train\.zip: the Kaggle client did not download it"):
+        client.download("train.zip", tmp_path, 10)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.zip"])
+def test_kaggle_may_compress_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    client = KaggleClient(SLUG, FAST_RETRY)
+    monkeypatch.setattr(client, "_call", lambda *_: "")
+    (tmp_path / name).touch()
+    (tmp_path / "a.csv.kaggle-partial").touch()
+    assert client.download("folder/a.csv", tmp_path, 10) == tmp_path / name
+
+
+# ---- answers of other versions of the client
+
+
+SUBMISSION = """[{
+    "ref": 7, "date": null, "fileName": null, "description": null, "publicScore": "0.5", "privateScore": null,
+    "status": "SubmissionStatus.COMPLETE"
+}]"""
+
+
+def fake_answers(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[list[str]]:
+    """Make the client print these texts, one per call; return the list of its command lines."""
+    left, calls = list(answers), []
+
+    def answer(arguments: Sequence[str], *_: object) -> ClientOutput:
+        calls.append(list(arguments))
+        return ClientOutput(0, left.pop(0), "")
+
+    monkeypatch.setattr(client_module, "run_client", answer)
+    return calls
+
+
+def test_remarks_before_a_table_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake_answers(
+        monkeypatch,
+        'Warning: a [new] version\nNext Page Token = abc=\n[{"name": "a.zip", "size": 3}]',
+        '[{"name": "b.zip", "size": null}]',
+    )
+    assert KaggleClient(SLUG).list_files() == {"a.zip": 3, "b.zip": 0}
+    assert "--page-token" not in calls[0]
+    assert calls[1][-2:] == ["--page-token", "abc="]
+
+
+def test_the_leaderboard_ends_after_the_last_wanted_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = 'Next Page Token = more\n[{"teamName": "a", "score": "1"}]'
+    calls = fake_answers(monkeypatch, page, page, page)
+    assert len(KaggleClient(SLUG).leaderboard(max_pages=2)) == len(calls) == 2
+
+
+def test_faulty_answers_ask_for_the_locked_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_answers(monkeypatch, "[{broken", SUBMISSION.replace("COMPLETE", "ODD"))
+    with pytest.raises(KaggleError, match="printed no valid JSON; install the locked version"):
+        KaggleClient(SLUG).list_files()
+    with pytest.raises(KaggleError, match="unknown status 'ODD'; install the locked version"):
+        KaggleClient(SLUG).list_submissions()
+
+
+def test_submissions_are_read_with_missing_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_answers(monkeypatch, SUBMISSION)
+    (submission,) = KaggleClient(SLUG).list_submissions()
+    assert (submission.ref, submission.status, submission.public) == ("7", "COMPLETE", "0.5")
+    assert submission.private == submission.date == submission.file == submission.message == submission.reason == ""
+
+
+@pytest.mark.parametrize("answer", ["", "no limits", "{broken"])
+def test_unknown_submission_limits_are_none(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    fake_answers(monkeypatch, answer)
+    assert KaggleClient(SLUG).submission_limits() is None

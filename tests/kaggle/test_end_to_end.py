@@ -1,83 +1,92 @@
-"""From an empty folder to a score on the leaderboard, through the real client: the commands that a competitor types."""
+"""From an empty folder to a rank on the leaderboard, with the real client and the scripts."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.inference.submission import write_submission
 from pipeline.kaggle.ledger import read_ledger
-from pipeline.paths import Run
 from pipeline.recipe import Recipe
 from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
-from pipeline.training.fold import train_fold
-from tests.standin.server import Standin
+from tests.kaggle.helpers import REPOSITORY
+from tests.standin.server import StandinServer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+RunScript = Callable[..., str]
 
 
 @pytest.fixture
-def call(tmp_path: Path):
-    """Run a script in `tmp_path`, where the tiny competition's file lies."""
+def run_script(tmp_path: Path) -> RunScript:
+    """Run a script in `tmp_path`, where the tiny competition's TOML file is; return what it prints."""
 
-    def call(script: str, *arguments: object, code: int = 0) -> str:
-        command = [sys.executable, "-m", f"scripts.{script}", *map(str, arguments), "--competition", "tiny"]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    def run_script(script: str, *arguments: object, exit_code: int = 0) -> str:
+        command = [sys.executable, "-m", f"scripts.{script}", "--competition", "tiny", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == exit_code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
-    return call
+    return run_script
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
-def test_download_check_train_submit_score(
-    tiny: Competition, recipe: Recipe, standin: Standin, data: Path, table: Path, tmp_path: Path, call
+def test_a_competition_is_downloaded_submitted_and_scored(
+    tiny: Competition,
+    recipe: Recipe,
+    standin: StandinServer,
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    run_script: RunScript,
 ) -> None:
-    into = tmp_path / "fetched"
-    said = call("download", "--data", into)
-    assert f"{into}: 0 errors" in said
-    assert "everything is there and checked" in call("download", "--data", into)
+    target = tmp_path / "target"
+    assert f"{target}: downloaded train_masks.csv.zip" in run_script("download", "--data", target)
+    assert "everything is downloaded and checked" in run_script("download", "--data", target)
 
-    run = Run(tmp_path / "runs" / "tiny" / "fold0")
-    longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 8})})
-    assert train_fold(tiny, longer, into, table, 0, run)
-    file = tmp_path / "submissions" / "tiny.csv.gz"
-    assert write_submission(tiny, [longer], into, [[run.weights]], file, facts={"folds": ["fold0"], "oof_dice": 0.9})
+    file = tmp_path / paths.submission_csv("tiny", "tiny")
+    weights = [[paths.fold_run(trained, 0).weights]]
+    assert write_submission(tiny, [recipe], target, weights, file, metadata={"folds": [0], "oof_dice": 0.9})
 
-    dry = call("submit", file, "--data", into, "--message", "a first try", "--dry-run")
-    assert "would upload" in dry
-    assert standin.world.entries == []
-    said = call("submit", file, "--data", into, "--message", "a first try")
-    (entry,) = read_ledger(tmp_path / "submissions" / "ledger.csv")
-    assert f"51000000: public {entry.public}, private {entry.private}" in said
+    options = ("--recipe", "tiny", "--data", target, "--message", "a first try")
+    assert "would upload" in run_script("submit", *options, "--dry-run")
+    assert standin.backend.submissions == []
+    printed = run_script("submit", *options)
+    (entry,) = read_ledger(tmp_path / paths.LEDGER)
+    assert f"51000000: public {entry.public}, private {entry.private}" in printed
     assert (entry.recipe, entry.folds, entry.oof_dice, entry.status) == ("tiny", "0", "0.9", "COMPLETE")
     solution = data / "solution.csv"
-    truth = score_submission(file, solution, tiny, expected_shapes(tiny, data, sample=solution))
-    assert (float(entry.public) + 2 * float(entry.private)) / 3 == pytest.approx(truth.mean(), abs=2e-5)
-    assert truth.mean() > 0.8
-    assert "FORCE=1" in call("submit", file, "--data", into, code=1)
+    dice = score_submission(file, solution, tiny, expected_shapes(tiny, data, sample=solution))
+    assert (float(entry.public) + 2 * float(entry.private)) / 3 == pytest.approx(dice.mean(), abs=2e-5)
+    assert dice.mean() > 0.8
+    assert "FORCE=1" in run_script("submit", *options, "--file", file, exit_code=1)
 
-    standin.world.entries[0].private = "0.85000"
-    assert "0.85000" in call("scores")
-    assert "4 teams; your best, 51000000" in call("leaderboard")
+    standin.backend.submissions[0].private = "0.85000"
+    assert "0.85000" in run_script("scores")
+    printed = run_script("leaderboard", "--top", 1)
+    assert "4 teams; your best submission 51000000" in printed
+    assert "has rank 3" in printed
+    assert "Team Threshold" not in printed
 
 
-def test_no_traceback_and_no_key_for_who_is_not_let_in(standin: Standin, tmp_path: Path, call) -> None:
-    standin.world.accounts[0].joined = False
-    key = standin.world.accounts[0].key
-    for script in (["download", "--data", tmp_path / "x"], ["scores"], ["leaderboard"]):
-        said = call(*script, code=1)
-        assert said == (
-            "error: the rules of tiny-cars are not accepted; open the competition in a browser with the account of "
-            "these credentials, choose Join (or Late Submission), accept the rules, and run the same command again\n"
-        )
-        assert key not in said
+@pytest.mark.parametrize("script", ["download", "scores", "leaderboard"])
+def test_denied_access_is_one_sentence_without_credentials(
+    standin: StandinServer, tmp_path: Path, run_script: RunScript, script: str
+) -> None:
+    standin.backend.accounts[0].accepted_rules = False
+    options = ("--data", tmp_path / "target") if script == "download" else ()
+    printed = run_script(script, *options, exit_code=1)
+    assert printed == (
+        "error: tiny-cars: the rules of this competition are not accepted; open the competition in a browser with the "
+        "account of these credentials, choose Join (or Late Submission), accept the rules and run the same command "
+        "again\n"
+    )
+    assert standin.backend.accounts[0].key not in printed

@@ -1,5 +1,5 @@
-"""A Kaggle of one competition on this machine, for tests and for trying the pipeline without an account.
+"""A stand-in for Kaggle with one competition, for tests and for trying the pipeline without an account.
 
-It speaks the official client's protocol as far as the pipeline uses it, keeps accounts, rules, daily limits and a
-solution, scores what is uploaded, and misbehaves on demand. It listens on 127.0.0.1 and nowhere else.
+It implements the part of the official client's protocol that the pipeline uses: accounts, rules, files, daily limits,
+submissions and their scores. It fails on demand (`tests.standin.faults`). It listens on 127.0.0.1 only.
 """

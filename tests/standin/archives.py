@@ -1,4 +1,4 @@
-"""The competition's files, as Kaggle would offer them, made from a data folder; and how uploads are scored."""
+"""Make the competition's files, as Kaggle offers them, from a data folder, and score uploads with its solution."""
 
 import zipfile
 from pathlib import Path
@@ -7,49 +7,65 @@ from pipeline.competition import Competition
 from pipeline.errors import UserError
 from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
-from tests.standin.world import Scorer
+from tests.standin.backend import Scorer
 
 
-def pack(competition: Competition, data: Path, folder: Path, broken: bytes | None = None) -> dict[str, Path]:
-    """Write into `folder` every file of `competition.download` whose content lies in `data`; names to paths.
+def pack_files(
+    competition: Competition, data: Path, folder: Path, replaced_content: bytes | None = None
+) -> dict[str, Path]:
+    """Write every file of ``[download]`` whose content is in the data folder.
 
-    A loose file that also belongs to an archive goes into that archive as `broken`, if that is given.
+    Args:
+        competition: its list of files.
+        data: the data folder.
+        folder: where the files go.
+        replaced_content: what the archives contain in place of files that are also offered separately; their true
+            content if None.
+
+    Returns:
+        The files by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     offered: dict[str, Path] = {}
     assert competition.download is not None
-    loose = {file.to for file in competition.download.files if not file.name.endswith(".zip")}
+    separate = {file.to for file in competition.download.files if not file.name.endswith(".zip")}
     for file in competition.download.files:
         source, target = data / file.to, folder / file.name
         if not source.exists():
             continue
         offered[file.name] = target
-        if file.to in loose:
+        if file.to in separate:
             target.write_bytes(source.read_bytes())
             continue
         members = sorted(source.iterdir()) if source.is_dir() else [source]
-        # Pictures are packed already; storing them keeps the stand-in's start short.
+        # Images are compressed already; storing them makes the stand-in start faster.
         method = zipfile.ZIP_STORED if source.is_dir() else zipfile.ZIP_DEFLATED
         with zipfile.ZipFile(target, "w", method) as archive:
             for member in members:
                 name = member.relative_to(data).as_posix()
-                content = broken if broken is not None and name in loose else member.read_bytes()
-                archive.writestr(zipfile.ZipInfo(name, (2017, 7, 25, 0, 0, 0)), content, method)
+                replace = replaced_content is not None and name in separate
+                content = replaced_content if replace else member.read_bytes()
+                archive.writestr(zipfile.ZipInfo(name, (2017, 7, 25, 0, 0, 0)), content or b"", method)
     return offered
 
 
-def scorer(competition: Competition, data: Path) -> Scorer:
-    """Score by the solution in `data`: every fourth image for the public board and the others for the private one."""
+def make_scorer(competition: Competition, data: Path) -> Scorer:
+    """Return a function that scores a file: every fourth image for the public score, the others for the private one.
+
+    Args:
+        competition: names the solution.
+        data: the data folder.
+    """
     solution = data / str(competition.csv.solution)
     shapes = expected_shapes(competition, data, sample=solution)
     public = set(sorted(shapes)[::4])
 
-    def scores(path: Path) -> tuple[float, float]:
+    def score(path: Path) -> tuple[float, float]:
         try:
             dice = score_submission(path, solution, competition, shapes)
         except UserError as error:
-            raise ValueError(f"Evaluation Exception: {str(error).removeprefix(f'{path}: ')}") from None
-        on_public = dice.index.isin(public)
-        return float(dice[on_public].mean()), float(dice[~on_public].mean())
+            raise ValueError(f"Evaluation Exception: {error.what}") from None
+        is_public = dice.index.isin(public)
+        return float(dice[is_public].mean()), float(dice[~is_public].mean())
 
-    return scores
+    return score

@@ -1,39 +1,40 @@
-"""Misbehaviour on demand: what goes wrong, at which step, how often."""
+"""Faults of the stand-in: what fails, in which step, how often."""
 
 import threading
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 
 KINDS = {
-    "400": "refuse with a bare status and no reason",
-    "401": "do not accept the credentials",
-    "403": "refuse without saying why",
+    "400": "answer with status 400 and no reason",
+    "401": "reject the credentials",
+    "403": "deny access without a reason",
     "404": "find nothing",
-    "429": "ask for a pause",
-    "500": "fail",
+    "429": "answer that there are too many requests",
+    "500": "answer with a server error",
     "slow": "wait `amount` seconds before the answer",
-    "trickle": "send `amount` bytes a second",
-    "hang": "stop sending after `amount` bytes, and keep the connection open",
-    "cut": "close the connection after `amount` bytes",
+    "throttle": "send `amount` bytes per second",
+    "hang": "stop sending after `amount` bytes and keep the connection open",
+    "disconnect": "close the connection after `amount` bytes",
+    "no_answer": "do the work, then close the connection without an answer",
     "html": "send a web page instead of the file",
-    "short": "send `amount` bytes less than the list says, as if that were all",
-    "garble": "change a byte in the middle",
-    "pending": "take the submission and never score it",
-    "error": "take the submission and fail to score it",
-    "swallow": "say that the submission is taken, and forget it",
-    "break": "close the connection before the answer, after the work is done",
+    "truncate": "send a file that is `amount` bytes shorter than listed",
+    "corrupt": "change a byte in the middle of the file",
+    "pending": "accept the submission and never score it",
+    "error": "accept the submission and fail to score it",
+    "lose": "accept the submission and forget it",
 }
 
 
 @dataclass
 class Fault:
-    """One fault: a kind of `KINDS`, at steps like `ListDataFiles`, `GET train.zip`, `REST train.zip`, `PUT`."""
+    """One fault."""
 
     step: str
-    """With * for anything."""
+    """A step such as ``ListDataFiles``, ``GET train.zip``, ``REST train.zip`` or ``PUT``; may contain wildcards."""
     kind: str
+    """A key of `KINDS`."""
     times: int | None = 1
-    """None: always."""
+    """How often it occurs; None for always."""
     amount: float = 0.0
 
     def __post_init__(self) -> None:
@@ -42,27 +43,22 @@ class Fault:
 
 
 @dataclass
-class Faults:
-    """The faults still to come."""
+class FaultQueue:
+    """Faults that are still to occur."""
 
     pending: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, step: str, kind: str, times: int | None = 1, amount: float = 0.0) -> None:
-        """Let `step` go wrong the next `times` times."""
+        """Make `step` fail the next `times` times."""
         with self._lock:
             self.pending.append(Fault(step, kind, times, amount))
 
-    def clear(self) -> None:
-        """Behave from now on."""
-        with self._lock:
-            self.pending.clear()
-
     def take(self, step: str) -> Fault | None:
-        """The fault for this step, if one is due; it is then used up by one time."""
+        """Return the first fault for this step, and count it; None if there is none."""
         with self._lock:
             for fault in self.pending:
-                if fnmatch(step, fault.step):
+                if fnmatchcase(step, fault.step):
                     if fault.times is not None:
                         fault.times -= 1
                         if not fault.times:

@@ -1,6 +1,6 @@
-"""A data folder from files that lie somewhere else and may not be written to, such as those mounted into a notebook.
+"""Build a data folder from read-only files elsewhere, such as a competition that is mounted into a notebook.
 
-They may be archives, or unpacked already, or one of each; nothing is copied that a link can stand for.
+The files may be archives, or unpacked, or some of each. Links are used where possible, so nothing is copied.
 """
 
 from pathlib import Path
@@ -9,67 +9,78 @@ from pipeline.competition import Competition, DownloadFile
 from pipeline.errors import UserError
 from pipeline.kaggle.archive import BrokenArchiveError, list_members, unpack_members, verify_archive
 from pipeline.kaggle.download import UNPACK_WORKERS, required_files
+from pipeline.kaggle.records import is_archive
+
+_ATTACH_AGAIN = "attach the competition again"
 
 
 def find_competition_folder(competition: Competition, root: Path) -> Path:
-    """The folder below `root` in which a notebook finds the competition; Kaggle has moved it before.
+    """Find the folder of a competition below `root`. Kaggle has changed this place before, so several are searched.
 
     Raises:
-        UserError: there is none; the competition is not attached.
+        UserError: the competition is not attached.
     """
     slug = str(competition.slug)
     for folder in (root / slug, root / "competitions" / slug, *root.glob("*"), *root.glob("*/*")):
-        if folder.is_dir() and any(_source(file, folder) for file in required_files(competition)):
+        if folder.is_dir() and any(_find_source(file, folder) for file in required_files(competition)):
             return folder
-    raise UserError(root, f"does not hold the files of {competition.slug}", "attach the competition to this notebook")
+    raise UserError(root, f"does not contain the files of {slug}", "attach the competition to this notebook")
 
 
 def link_competition_files(competition: Competition, source: Path, data: Path) -> None:
-    """Fill `data` with what the competition reads, by links where `source` has it unpacked; what is there stays.
+    """Fill `data` with the files that the competition needs; files that exist there stay.
+
+    Args:
+        competition: its list of files.
+        source: the mounted folder. Unpacked files are linked, archives are unpacked.
+        data: the data folder; created if missing.
 
     Raises:
-        UserError: something is missing in `source`, or an archive is not whole.
+        UserError: a file is missing in `source`, or an archive is damaged.
     """
     files = required_files(competition)
-    replaced = {data / file.to: file for file in files if not file.name.endswith(".zip")}
+    replacements = {data / file.to for file in files if not is_archive(file) and _find_source(file, source)}
     for file in files:
-        target, found = data / file.to, _source(file, source)
+        target, found = data / file.to, _find_source(file, source)
         if found is None:
-            if target in replaced:
-                continue
-            raise UserError(source, f"holds neither {file.to} nor {file.name}", "attach the competition again")
+            if is_archive(file):
+                raise UserError(source, f"contains neither {file.to} nor {file.name}", _ATTACH_AGAIN)
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if found.is_dir():
-            # A folder of links instead of one link: a replacement is put among them.
-            target.mkdir(exist_ok=True)
-            for path in found.iterdir():
-                if not (target / path.name).exists() and not (
-                    target / path.name in replaced and _offered(path, source)
-                ):
-                    (target / path.name).symlink_to(path)
+            _link_folder(found, target, replacements)
         elif found.suffix == ".zip":
-            try:
-                members = list_members(found, target)
-                verify_archive(found, UNPACK_WORKERS)
-            except BrokenArchiveError as error:
-                raise UserError(found, f"is not a whole archive ({error})", "attach the competition again") from None
-            kept = [member for member in members if not (member.target in replaced and _offered(member.target, source))]
-            unpack_members(found, kept, UNPACK_WORKERS)
+            _unpack(found, target, replacements)
         elif not target.exists():
             target.symlink_to(found)
 
 
-def _source(file: DownloadFile, folder: Path) -> Path | None:
-    """Where a file's content lies: unpacked, unpacked into a folder of its own, or still in its archive."""
-    to = Path(file.to)
-    choices = [folder / to, folder / file.name.removesuffix(".zip") / to.name, folder / file.name]
-    if not file.name.endswith(".zip"):
-        # The replacement is the loose file, never the one that it replaces.
+def _link_folder(source: Path, target: Path, replacements: set[Path]) -> None:
+    """Link every file of a folder. A link to the folder itself would leave no place for replacements."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        link = target / path.name
+        if link not in replacements and not link.exists():
+            link.symlink_to(path)
+
+
+def _unpack(archive: Path, target: Path, replacements: set[Path]) -> None:
+    try:
+        members = list_members(archive, target)
+        verify_archive(archive, UNPACK_WORKERS)
+    except BrokenArchiveError as error:
+        raise UserError(archive, f"is damaged ({error})", _ATTACH_AGAIN) from None
+    unpack_members(archive, [member for member in members if member.target not in replacements], UNPACK_WORKERS)
+
+
+def _find_source(file: DownloadFile, folder: Path) -> Path | None:
+    """Return where the content of a file is: unpacked, unpacked into another folder, or in its archive."""
+    if not is_archive(file):
+        # Only the loose file is the replacement; `file.to` is the file that it replaces.
         choices = [folder / file.name]
-    elif (folder / to / to.name).is_dir():
-        choices.insert(0, folder / to / to.name)
+    else:
+        to = Path(file.to)
+        choices = [folder / to, folder / file.name.removesuffix(".zip") / to.name, folder / file.name]
+        if (folder / to / to.name).is_dir():
+            choices.insert(0, folder / to / to.name)
     return next((path for path in choices if path.exists()), None)
-
-
-def _offered(path: Path, source: Path) -> bool:
-    return (source / path.name).is_file()

@@ -1,4 +1,4 @@
-"""A folder that `kaggle kernels push` takes: this pipeline as it is, for Kaggle's own GPUs, without internet."""
+"""Write a folder for ``kaggle kernels push``: the pipeline in one code file, for Kaggle's GPUs without internet."""
 
 import base64
 import importlib.util
@@ -6,31 +6,34 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import tomli_w
 
+from pipeline import paths
 from pipeline.competition import Competition
+from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.host import git_commit
-from pipeline.kaggle.upload import require_slug
-from pipeline.paths import run_name
+from pipeline.kaggle.client import require_slug
+from pipeline.kaggle.kernel.runner import KernelSettings
 from pipeline.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
-MAIN = Path(__file__).with_name("kernel_main.py")
+DEFAULT_MINUTES = 675.0
+"""Of the 720 minutes that Kaggle allows. The rest is for unpacking 8 GB, for the step and the batch that are under way
+at the deadline, and for saving the output."""
 
-MINUTES = 675.0
-"""Of the 720 that a run may take: the rest is for unpacking 8 GB, for the step and the batch that are under way, and
-for saving the output."""
-
-_SOURCE = ("pipeline", "scripts")
-_PACKAGES = ("segmentation_models_pytorch", "tomli_w")
-"""Needs of ours that Kaggle's image does not promise to have, and that are nothing but Python."""
-_SIMPLEJPEG = Path(__file__).with_name("kernel_simplejpeg.py")
-_LINE = 100
+_ROOT = Path(__file__).resolve().parents[3]
+_MAIN = Path(__file__).with_name("main.py")
+_SOURCE_FOLDERS = ("pipeline", "scripts")
+_PURE_PACKAGES = ("segmentation_models_pytorch", "tomli_w")
+"""Pure Python packages that the pipeline needs and Kaggle's image may lack."""
+_SIMPLEJPEG_FALLBACK = Path(__file__).with_name("simplejpeg_fallback.py")
+_MAX_TITLE = 50
+_LINE_LENGTH = 100
 
 
 def write_kernel(
@@ -40,47 +43,37 @@ def write_kernel(
     user: str,
     *,
     folds: Sequence[int] | None = None,
-    minutes: float = MINUTES,
+    minutes: float = DEFAULT_MINUTES,
     resume: bool = False,
     datasets: Sequence[str] = (),
-) -> Path:
-    """Write `kernel-metadata.json` and the one code file.
+) -> list[Path]:
+    """Write ``kernel.py`` and ``kernel-metadata.json``.
 
     Args:
-        competition: is attached to the kernel.
-        recipe: by which it trains.
-        folder: is created; its two files are replaced.
+        competition: the competition to attach.
+        recipe: the recipe to train.
+        folder: created if missing; its two files are replaced.
         user: the account's name on Kaggle.
-        folds: which to train; None trains all.
-        minutes: after which it stops with all state kept.
-        resume: attach the output of the kernel's last version; there must be one.
-        datasets: further datasets to attach, such as one of wheels: owner/name.
+        folds: the folds to train; all if None.
+        minutes: when to stop and save the state.
+        resume: attach the output of the kernel's previous version, which must exist.
+        datasets: other datasets to attach, as ``owner/name``; their wheels are installed.
 
     Returns:
-        The folder.
+        The two files.
 
     Raises:
-        UserError: the competition is not Kaggle's, or a name is none that Kaggle takes.
+        UserError: the competition has no slug, or Kaggle does not accept a name.
     """
-    slug = require_slug(competition)
-    name = run_name(competition.name, recipe.name)
-    # Kaggle makes the address from the title, and wants them to agree.
-    title = re.sub(r"[^a-z0-9]+", " ", f"{name} pipeline".lower()).strip()
-    address = f"{user}/{title.replace(' ', '-')}"
-    if not re.fullmatch(r"[A-Za-z0-9-]+", user):
-        raise UserError("", f"{user!r} is no account on Kaggle", "give the name that stands in your profile's address")
-    if len(title) > 50:
-        raise UserError(
-            "", f"the title {title!r} is longer than the 50 characters that Kaggle takes", "rename the recipe"
-        )
-    settings = {
-        "competition": competition.name,
-        "recipe": recipe.name,
-        "name": name,
-        "folds": list(range(competition.folds) if folds is None else folds),
-        "minutes": minutes,
-        "commit": git_commit(),
-    }
+    title = _kernel_title(paths.run_name(competition.name, recipe.name))
+    settings = KernelSettings(
+        competition=competition.name,
+        recipe=recipe.name,
+        folds=list(range(competition.folds) if folds is None else folds),
+        minutes=minutes,
+        commit=git_commit(),
+    )
+    address = f"{_require_account(user)}/{title.replace(' ', '-')}"
     metadata = {
         "id": address,
         "title": title,
@@ -90,45 +83,76 @@ def write_kernel(
         "is_private": True,
         "enable_gpu": True,
         "enable_internet": False,
-        # Two T4. The other choice, one P100, has no kernels in the image's own torch any more.
+        # Two T4. The alternative is one P100, for which the image's torch has no kernels any more.
         "machine_shape": "NvidiaTeslaT4",
-        "competition_sources": [slug],
+        "competition_sources": [require_slug(competition)],
         "dataset_sources": list(datasets),
         "kernel_sources": [address] if resume else [],
         "model_sources": [],
     }
-    code = MAIN.read_text(encoding="utf-8")
-    code = code.replace('PACKED = ""', f'PACKED = """\n{_pack(competition, recipe)}\n"""', 1)
-    code = code.replace('SETTINGS = "{}"', f"SETTINGS = {json.dumps(json.dumps(settings))}", 1)
-    write_text(folder / "kernel.py", code)
-    write_text(folder / "kernel-metadata.json", json.dumps(metadata, indent=2) + "\n")
-    return folder
+    code = _MAIN.read_text(encoding="utf-8")
+    code = code.replace('PACKED = ""', f'PACKED = """\n{_pack(_collect_files(competition, recipe))}\n"""', 1)
+    code = code.replace('SETTINGS = "{}"', f"SETTINGS = {json.dumps(json.dumps(asdict(settings)))}", 1)
+    files = [folder / "kernel-metadata.json", folder / "kernel.py"]
+    for path, text in zip(files, (json.dumps(metadata, indent=2) + "\n", code), strict=True):
+        write_text(path, text)
+    return files
 
 
-def _pack(competition: Competition, recipe: Recipe) -> str:
-    """The source, the two settings as they are resolved here, and the spare packages, as text."""
-    files = {path.relative_to(ROOT).as_posix(): path for folder in _SOURCE for path in (ROOT / folder).rglob("*.py")}
-    # The same split as here, where there is one, so that folds trained here and there go together.
-    split = Path("folds") / f"{competition.name}.csv"
-    if split.exists():
-        files[split.as_posix()] = split
-    for name in _PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError("", f"{name} is not installed here", "run make setup")
-        package = Path(next(iter(spec.submodule_search_locations)))
-        files |= {f"spare/{name}/{path.relative_to(package.parent)}": path for path in package.rglob("*.py")}
-    files["spare/simplejpeg/simplejpeg.py"] = _SIMPLEJPEG
-    contents = {inside: path.read_bytes() for inside, path in files.items()}
-    for folder, settings in (("competitions", competition), ("recipes", recipe)):
-        text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
-        contents[f"{folder}/{settings.name}.toml"] = text.encode()
+def _kernel_title(name: str) -> str:
+    """Return a title from which Kaggle makes the same address as `write_kernel`."""
+    title = re.sub(r"[^a-z0-9]+", " ", f"{name} pipeline".lower()).strip()
+    if len(title) > _MAX_TITLE:
+        what = f"gives the kernel a title of {len(title)} characters, and Kaggle accepts {_MAX_TITLE}"
+        raise UserError(f"'{name}'", what, "shorten the name of the recipe")
+    return title
+
+
+def _require_account(user: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", user):
+        raise UserError(f"--user '{user}'", "is not a name of a Kaggle account", "copy it from your profile's address")
+    return user
+
+
+def _collect_files(competition: Competition, recipe: Recipe) -> dict[str, bytes]:
+    """Return what is packed, by path: source, resolved configuration, table of folds and fallback packages."""
+    files = {path.relative_to(_ROOT): path for name in _SOURCE_FOLDERS for path in (_ROOT / name).rglob("*.py")}
+    # With the same folds, runs of this machine and of Kaggle fit together.
+    folds_csv = paths.folds_csv(competition.name)
+    if folds_csv.exists():
+        files[folds_csv] = folds_csv
+    fallback = Path("fallback")
+    for name in _PURE_PACKAGES:
+        package = _package_folder(name)
+        files |= {fallback / name / path.relative_to(package.parent): path for path in package.rglob("*.py")}
+    files[fallback / "simplejpeg" / "simplejpeg.py"] = _SIMPLEJPEG_FALLBACK
+    contents = {inside.as_posix(): path.read_bytes() for inside, path in files.items()}
+    contents[paths.competition_toml(competition.name).as_posix()] = _to_toml(competition)
+    contents[paths.recipe_toml(recipe.name).as_posix()] = _to_toml(recipe)
+    return contents
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(name, "is not installed", "run make setup")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _to_toml(config: Config) -> bytes:
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)).encode()
+
+
+def _pack(contents: Mapping[str, bytes]) -> str:
+    """Pack files as lines of base85 text.
+
+    Times and owners are left out: the same content gives the same text, and the text tells nothing about the machine.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:xz") as packed:
         for inside, content in sorted(contents.items()):
-            # Without times and owners: the same source gives the same file, and tells nothing else.
             entry = tarfile.TarInfo(inside)
             entry.size = len(content)
             packed.addfile(entry, io.BytesIO(content))
     text = base64.b85encode(buffer.getvalue()).decode()
-    return "\n".join(text[start : start + _LINE] for start in range(0, len(text), _LINE))
+    return "\n".join(text[start : start + _LINE_LENGTH] for start in range(0, len(text), _LINE_LENGTH))

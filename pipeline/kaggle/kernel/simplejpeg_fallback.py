@@ -1,4 +1,4 @@
-"""Stands in for simplejpeg where a notebook's image lacks it: OpenCV shrinks while decoding too, if only by halves."""
+"""Replace simplejpeg in kernels whose image lacks it. OpenCV also scales while it decodes, but by powers of 2 only."""
 
 import io
 
@@ -10,24 +10,32 @@ _SCALES = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2,
 
 
 def decode_jpeg(data: bytes, colorspace: str = "RGB", min_height: int = 0, min_width: int = 0) -> np.ndarray:
-    """Decode at the smallest scale that is large enough, or at its own where both are 0.
+    """Decode a JPEG at the smallest scale that is not smaller than a given size.
+
+    Args:
+        data: the file's bytes.
+        colorspace: "RGB" only.
+        min_height: in pixels.
+        min_width: in pixels. If both are 0, the scale is 1.
 
     Returns:
         (height, width, 3) uint8, RGB.
 
     Raises:
-        ValueError: it is no JPEG that this decoder takes; the caller has another one.
+        ValueError: the data is not a JPEG, or another color space is wanted; the caller then uses another decoder.
     """
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            (width, height), kind = picture.size, picture.format
+        with Image.open(io.BytesIO(data)) as image:
+            (width, height), kind = image.size, image.format
     except OSError as error:
         raise ValueError(str(error)) from None
     if kind != "JPEG" or colorspace != "RGB":
-        raise ValueError(f"{kind} to {colorspace} is not done here")
-    fitting = (flag for scale, flag in _SCALES if height // scale >= min_height and width // scale >= min_width)
-    flag = next(fitting, cv2.IMREAD_COLOR) if min_height or min_width else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ValueError("cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise ValueError(f"decoding {kind} to {colorspace} is not supported")
+    flag = cv2.IMREAD_COLOR
+    if min_height or min_width:
+        fitting = (scaled for scale, scaled in _SCALES if height // scale >= min_height and width // scale >= min_width)
+        flag = next(fitting, cv2.IMREAD_COLOR)
+    image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image_bgr is None:
+        raise ValueError("the JPEG cannot be decoded")
+    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)

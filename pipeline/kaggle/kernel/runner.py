@@ -1,0 +1,162 @@
+"""Run the stages of the pipeline in a Kaggle kernel, on all its GPUs, until the time is up."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.competition import load_competition
+from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files
+from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
+from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
+from pipeline.stages import Stage, folds_stage, result_stages, train_stage
+
+log = logging.getLogger(__name__)
+
+STOPPED = 3
+"""Exit code of a stage that has run out of time and saved its state."""
+
+
+@dataclass(frozen=True)
+class KernelSettings:
+    """What a kernel runs."""
+
+    competition: str
+    recipe: str
+    folds: list[int]
+    minutes: float
+    """Time limit of the kernel."""
+    commit: str
+    """The commit that the pipeline was packed from; there is no repository in a kernel."""
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Run stages with the same settings, deadline and GPUs."""
+
+    settings: KernelSettings
+    deadline: float
+    """In seconds of `time.monotonic`."""
+    gpus: int
+
+    def command(self, stage: Stage, data: Path, *options: str) -> list[str]:
+        """Return the command line of a stage."""
+        common = ["--competition", self.settings.competition, "--data", str(data)]
+        return [sys.executable, "-m", f"scripts.{stage.script}", *common, *stage.options, *options]
+
+    def train(self, data: Path) -> bool:
+        """Train the folds that are not trained yet; return whether all are trained."""
+        competition, recipe = self.settings.competition, self.settings.recipe
+        stages = [train_stage(competition, recipe, fold) for fold in self.settings.folds]
+        left = [stage for stage in stages if not stage.target.exists()]
+        codes = run_on_gpus([self.command(stage, data) for stage in left], self.deadline, self.gpus)
+        for stage, code in zip(left, codes, strict=True):
+            if code not in (0, STOPPED, None):
+                log.error("%s: failed; the reason is above", stage.target)
+        return all(code == 0 for code in codes)
+
+    def predict(self, data: Path) -> bool:
+        """Evaluate, predict a part of the test set on each GPU, join the parts; return whether the result is valid."""
+        competition, folds = load_competition(self.settings.competition), self.settings.folds
+        evaluation, submission = result_stages(competition.name, self.settings.recipe, folds)
+        folds_option = ("--folds", " ".join(map(str, folds)))
+        if not evaluation.target.exists():
+            run_command(self.command(evaluation, data, *folds_option), gpu=0 if self.gpus else None)
+        shards = split_test_images(competition, data, self.gpus)
+        parts = [shard_path(submission.target, number, len(shards)) for number in range(len(shards))]
+        commands = [
+            self.command(submission, shard, *folds_option, "--out", str(part))
+            for shard, part in zip(shards, parts, strict=True)
+            if not part.exists()
+        ]
+        if not all(code == 0 for code in run_on_gpus(commands, self.deadline, self.gpus)):
+            return False
+        join_submissions(competition, data, parts, submission.target, self.settings.commit)
+        check = Stage("check_submission", submission.target, (submission.target,), (str(submission.target),))
+        return run_command(self.command(check, data)) == 0
+
+
+def run_kernel(settings: KernelSettings, inputs: Path, output: Path, data: Path, deadline: float) -> bool:
+    """Attach the competition, restore the previous version's output, train, evaluate and predict.
+
+    Args:
+        settings: what to run.
+        inputs: the folder of all inputs.
+        output: the folder of this version's output.
+        data: the data folder to fill with links.
+        deadline: when to stop, in seconds of `time.monotonic`.
+
+    Returns:
+        False if there is no submission and no trained or partly trained fold either.
+    """
+    runs = paths.runs_folder(settings.competition, settings.recipe)
+    restore_output(inputs, output, [runs, paths.SUBMISSIONS, paths.FOLDS])
+    competition = load_competition(settings.competition)
+    link_competition_files(competition, find_competition_folder(competition, inputs), data)
+    runner = StageRunner(settings, deadline, count_gpus())
+    split = folds_stage(settings.competition)
+    if not split.target.exists():
+        run_command(runner.command(split, data))
+    if runner.train(data) and runner.predict(data):
+        log.info("%s: is in the output of this version", paths.submission_csv(settings.competition, settings.recipe))
+        return True
+    show_hidden_files(output)
+    log.info("not finished: push the next version with RESUME=1; it resumes from this version's output")
+    trained = [paths.fold_run(runs, fold) for fold in settings.folds]
+    return any(run.checkpoint.exists() or run.weights.exists() for run in trained)
+
+
+def count_gpus() -> int:
+    """Return the number of GPUs that nvidia-smi lists."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+def run_command(command: Sequence[str], gpu: int | None = None) -> int:
+    """Run a command, on one GPU if `gpu` is given, and return its exit code."""
+    environment = dict(os.environ)
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    log.info("$ %s", " ".join(command))
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def run_on_gpus(commands: Sequence[Sequence[str]], deadline: float, gpus: int) -> list[int | None]:
+    """Run commands in parallel, one per GPU, each with ``--minutes`` and the time that is left.
+
+    Args:
+        commands: command lines of stages that take ``--minutes``.
+        deadline: in seconds of `time.monotonic`. Nothing is started in the last minute.
+        gpus: number of GPUs; with 0 the commands run one after the other.
+
+    Returns:
+        The exit code of each command, or None if it was not started.
+    """
+    codes: list[int | None] = [None] * len(commands)
+    waiting = list(range(len(commands)))
+    lock = threading.Lock()
+
+    def work(gpu: int | None) -> None:
+        while True:
+            with lock:
+                minutes = (deadline - time.monotonic()) / 60
+                if not waiting or minutes < 1:
+                    return
+                number = waiting.pop(0)
+            codes[number] = run_command([*commands[number], "--minutes", f"{minutes:.1f}"], gpu)
+
+    threads = [threading.Thread(target=work, args=(gpu if gpus else None,)) for gpu in range(max(gpus, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return codes

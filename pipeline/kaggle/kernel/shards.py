@@ -1,0 +1,67 @@
+"""Split the test images for several GPUs, and join the submissions of the parts."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.competition import Competition
+from pipeline.data.folds import fingerprint_ids
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.samples import load_submission_samples
+from pipeline.files import write_text
+from pipeline.paths import submission_metadata
+
+
+def split_test_images(competition: Competition, data: Path, count: int) -> list[Path]:
+    """Make `count` data folders, each with a part of the sample CSV and links to everything else.
+
+    Args:
+        competition: names the sample CSV.
+        data: the data folder.
+        count: number of parts.
+
+    Returns:
+        The new folders, next to `data`; `data` itself if there is one part or no sample CSV.
+    """
+    sample = competition.csv.sample
+    if count < 2 or sample is None or not (data / sample).exists():
+        return [data]
+    rows = [(row.id, row.rle) for row in read_mask_csv(data / sample)]
+    folders = []
+    for number in range(count):
+        folder = data.with_name(f"{data.name}{number}")
+        folder.mkdir(exist_ok=True)
+        for path in data.iterdir():
+            if path.name != sample and not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path)
+        write_mask_csv(folder / sample, competition.csv.columns, rows[number::count])
+        folders.append(folder)
+    return folders
+
+
+def shard_path(submission: Path, number: int, count: int) -> Path:
+    """Return the path of one of `count` parts of a submission; the submission itself if it is the only part."""
+    return submission if count == 1 else submission.with_name(f"part{number}-{submission.name}")
+
+
+def join_submissions(competition: Competition, data: Path, parts: Sequence[Path], out: Path, commit: str) -> None:
+    """Join the parts to one submission, write its metadata and delete the parts.
+
+    Args:
+        competition: names the columns.
+        data: the data folder with all test images.
+        parts: the submissions of the parts, or `out` only.
+        out: the submission.
+        commit: written into the metadata if there is no commit in it.
+    """
+    columns = competition.csv.columns
+    metadata = json.loads(submission_metadata(parts[0]).read_text(encoding="utf-8"))
+    if list(parts) != [out]:
+        write_mask_csv(out, columns, ((row.id, row.rle) for part in parts for row in read_mask_csv(part, columns)))
+        metadata["images"] = fingerprint_ids(load_submission_samples(competition, data))
+    metadata["commit"] = metadata.get("commit") or commit
+    write_text(submission_metadata(out), json.dumps(metadata, indent=1) + "\n")
+    for part in parts:
+        if part != out:
+            part.unlink()
+            submission_metadata(part).unlink()

@@ -1,0 +1,70 @@
+"""Turn the text of command-line options into values. The Makefile passes every option as one string."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.toml import split_assignments
+
+
+def parse_data(text: str, competition: str) -> Path:
+    """Return the data folder; ``data/<competition>`` if `text` is empty."""
+    return Path(text) if text else paths.data_folder(competition)
+
+
+def parse_overrides(texts: Sequence[str], seed: str = "") -> list[str]:
+    """Split ``--set`` options into ``table.key=value`` assignments and append the seed, if one is given."""
+    assignments = [assignment for text in texts for assignment in split_assignments(text)]
+    return [*assignments, f"seed={seed}"] if seed else assignments
+
+
+def parse_folds(text: str, count: int) -> list[int]:
+    """Convert ``"0 2"`` or ``"0,2"`` to fold numbers; all `count` folds if `text` is empty.
+
+    Raises:
+        UserError: something else than different numbers below `count`.
+    """
+    words = text.replace(",", " ").split()
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
+    if len(numbers) < len(words) or any(number >= count for number in numbers) or len(set(numbers)) < len(numbers):
+        fix = f"give different numbers from 0 to {count - 1}, separated by spaces"
+        raise UserError(f"--folds '{text}'", "is not a list of folds", fix)
+    return numbers or list(range(count))
+
+
+def parse_numbers(text: str, option: str) -> list[float]:
+    """Convert ``"0.5 0.3"`` or ``"0.5,0.3"`` to numbers.
+
+    Raises:
+        UserError: a word is not a number.
+    """
+    try:
+        return [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UserError(f"{option} '{text}'", "is not a list of numbers", "separate numbers by spaces") from None
+
+
+def parse_paths(texts: Sequence[str]) -> list[Path]:
+    """Convert options to paths. Each one is an existing path as it is, or several separated by spaces.
+
+    Paths with spaces among several must be quoted: ``"'my file.csv' other.csv"``.
+    """
+    paths_found: list[Path] = []
+    for text in texts:
+        if Path(text).exists():
+            words = [text] if text else []
+        else:
+            try:
+                words = shlex.split(text)
+            except ValueError:  # an apostrophe in a name
+                words = text.split()
+        paths_found += map(Path, words)
+    return paths_found
+
+
+def require_option(values: Sequence[object], option: str, example: str) -> None:
+    """Raise a UserError if an option that the Makefile passes is empty."""
+    if not values:
+        raise UserError(option, "is empty", f"give it, for example {example}")

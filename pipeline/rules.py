@@ -1,0 +1,88 @@
+"""Print the stages of one competition and recipe as Makefile rules. Standard library only.
+
+The Makefile includes the result, so that paths and facts from TOML files are stated in Python alone::
+
+    EVALUATION := runs/carvana-cpu/evaluation.json
+    runs/carvana-cpu/fold0/weights.safetensors: recipes/cpu.toml folds/carvana.csv ... | .venv/ready
+        $(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe cpu --fold 0
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.errors import UserError
+from pipeline.stages import Stage, fold_numbers, folds_stage, result_stages, split_recipe_names, train_stage
+
+_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+
+
+def makefile_rules(competition: str, recipe: str) -> str:
+    """Return the variables and rules of a competition and a recipe, or several recipes joined by ``+``.
+
+    Raises:
+        UserError: a name has characters that make would interpret, or a TOML file is missing.
+    """
+    for name in (competition, recipe):
+        if not _NAME.fullmatch(name):
+            fix = "use letters, digits, '_', '-' and '.' only"
+            raise UserError(f"'{name}'", "is not a name of a competition or recipe", fix)
+    recipes = split_recipe_names(recipe)
+    for name in recipes:
+        if not paths.recipe_toml(name).exists():
+            known = ", ".join(sorted(path.stem for path in paths.RECIPES.glob("*.toml"))) or "none"
+            raise UserError(paths.recipe_toml(name), "no such file", f"files in {paths.RECIPES}/ are: {known}")
+    folds = fold_numbers(competition)
+    runs = paths.runs_folder(competition, recipe)
+    evaluation, submission = result_stages(competition, recipe, [])
+    every_fold: list[paths.Fold] = [*folds, paths.ALL]
+    lines = [
+        f"# Written by scripts/rules.py from {paths.competition_toml(competition)}.",
+        f"ifneq ($(filter-out {_join(folds)} {paths.ALL},$(FOLD) $(FOLDS)),)",
+        f"$(error FOLD=$(FOLD) FOLDS=$(FOLDS): the folds of {competition} are {_join(folds)}; FOLD may be {paths.ALL})",
+        "endif",
+        f"ifneq ($(filter {paths.ALL},$(FOLDS)),)",
+        f"$(error FOLDS={paths.ALL}: without validation images there is nothing to evaluate; set FOLD={paths.ALL})",
+        "endif",
+        f"RUNS := {runs}",
+        f"FOLDS_CSV := {paths.folds_csv(competition)}",
+        f"TRAINED_FOLD := {_one_weights_file(competition, recipes)}",
+        f"TRAINED := {_weights_files(competition, recipes, f'$(or $(FOLDS),{_join(folds)})')}",
+        f"EVALUATION := {evaluation.target}",
+        f"SUBMISSION := {submission.target}",
+        "",
+        _rule(folds_stage(competition), "$(DATA_OPTIONS)"),
+    ]
+    for name in recipes:
+        stamp = paths.runs_folder(competition, name) / ".options"
+        lines += [
+            _rule(train_stage(competition, name, fold), "$(DATA_OPTIONS) $(SET_OPTIONS)", stamp) for fold in every_fold
+        ]
+    for stage in (evaluation, submission):
+        lines.append(_rule(stage, '$(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS"', runs / ".scope", "$(TRAINED)"))
+    return "\n".join(lines) + "\n"
+
+
+def _join(values: Sequence[object]) -> str:
+    return " ".join(map(str, values))
+
+
+def _weights_files(competition: str, recipes: Sequence[str], folds: str) -> str:
+    """Return an expression for the weights files of all recipes; `folds` is a make expression for the folds."""
+    parts = [str(train_stage(competition, recipe, paths.ALL).target).replace(paths.ALL, "%") for recipe in recipes]
+    return " ".join(f"$(patsubst %,{part},{folds})" for part in parts)
+
+
+def _one_weights_file(competition: str, recipes: Sequence[str]) -> str:
+    if len(recipes) > 1:
+        joined = "+".join(recipes)
+        message = f"RECIPE={joined} is an ensemble; train one of its recipes, or all with make train-all"
+        return f"$(if $(filter train,$(MAKECMDGOALS)),$(error {message}))"
+    return _weights_files(competition, recipes, "$(FOLD)")
+
+
+def _rule(stage: Stage, options: str, *more: Path | str) -> str:
+    needs = _join([*stage.needs, *more])
+    command = _join([f"$(RUN).{stage.script}", options, *stage.options])
+    return f"{stage.target}: {needs} | .venv/ready\n\t{command}\n"

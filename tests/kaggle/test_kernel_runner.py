@@ -1,0 +1,252 @@
+"""What runs on Kaggle: stages on several GPUs, files of the previous version, the whole kernel."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths
+from pipeline.competition import Competition
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.kaggle.kernel import runner
+from pipeline.kaggle.kernel.build import write_kernel
+from pipeline.kaggle.kernel.previous_version import find_in_inputs, restore_output, show_hidden_files
+from pipeline.kaggle.kernel.runner import KernelSettings, StageRunner, count_gpus, run_kernel, run_on_gpus
+from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
+from pipeline.recipe import Recipe
+from pipeline.stages import Stage
+from pipeline.submission.check import expected_shapes
+from pipeline.submission.score import score_submission
+from tests.helpers import changed_competition
+from tests.kaggle.helpers import mount
+from tests.standin.server import StandinServer
+
+SETTINGS = KernelSettings("tiny", "cpu", [0, 1], 60.0, "abc")
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An nvidia-smi that lists two GPUs."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: T4'\necho 'GPU 1: T4'\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_gpus_are_counted(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_gpus() == 2
+    monkeypatch.setenv("PATH", "")
+    assert count_gpus() == 0
+
+
+# ---- commands
+
+
+def test_each_gpu_runs_one_command_at_a_time_with_the_time_left(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; time.sleep(0.3);"
+        "Path(sys.argv[1]).write_text(os.environ['CUDA_VISIBLE_DEVICES'] + ' ' + sys.argv[-1]);"
+        "sys.exit(int(sys.argv[2]))"
+    )
+    commands = [[sys.executable, "-c", code, str(tmp_path / str(n)), str(3 * (n == 2))] for n in range(3)]
+    assert run_on_gpus(commands, time.monotonic() + 600, gpus=2) == [0, 0, 3]
+    written = [(tmp_path / str(number)).read_text().split() for number in range(3)]
+    assert {gpu for gpu, _ in written} == {"0", "1"}
+    assert all(9.8 < float(minutes) <= 10 for _, minutes in written)
+
+
+def test_nothing_is_started_in_the_last_minute() -> None:
+    assert run_on_gpus([["false"], ["false"]], time.monotonic() + 59, gpus=2) == [None, None]
+    assert run_on_gpus([["false"], ["true"]], time.monotonic() + 65, gpus=2) == [1, 0]
+
+
+def test_without_a_gpu_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = f"echo start $CUDA_VISIBLE_DEVICES >> {log}; sleep 0.1; echo end >> {log}; true"
+    commands = [["sh", "-c", code]] * 2
+    assert run_on_gpus(commands, time.monotonic() + 600, gpus=0) == [0, 0]
+    assert log.read_text().split() == ["start", "end", "start", "end"]
+
+
+def test_commands_have_the_options_of_their_stage() -> None:
+    stage = Stage("train", Path("target"), (), ("--recipe", "cpu", "--fold", "0"))
+    command = StageRunner(SETTINGS, 0.0, 0).command(stage, Path("data"), "--out", "x")
+    assert command == [
+        *(sys.executable, "-m", "scripts.train", "--competition", "tiny", "--data", "data"),
+        *("--recipe", "cpu", "--fold", "0", "--out", "x"),
+    ]
+
+
+@pytest.mark.parametrize(("codes", "trained"), [([0], True), ([3], False), ([1], False), ([None], False)], ids=str)
+def test_only_missing_folds_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: list[int | None], trained: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = paths.fold_run(paths.runs_folder("tiny", "cpu"), 0).weights
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    started: list[list[str]] = []
+
+    def run(commands: list[list[str]], *_: object) -> list[int | None]:
+        started.extend(commands)
+        return codes
+
+    monkeypatch.setattr(runner, "run_on_gpus", run)
+    assert StageRunner(SETTINGS, 0.0, 0).train(Path("data")) == trained
+    assert [command[-4:] for command in started] == [["--recipe", "cpu", "--fold", "1"]]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "weights", None])
+def test_an_unfinished_kernel_succeeds_if_something_is_trained(
+    tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "find_competition_folder", lambda *_: tmp_path)
+    monkeypatch.setattr(runner, "link_competition_files", lambda *_: None)
+    monkeypatch.setattr(StageRunner, "train", lambda *_: False)
+    paths.folds_csv("tiny").parent.mkdir()
+    paths.folds_csv("tiny").touch()
+    if name:
+        path = getattr(paths.fold_run(paths.runs_folder("tiny", "cpu"), 1), name)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    finished = run_kernel(SETTINGS, tmp_path / "input", tmp_path, tmp_path / "data", time.monotonic())
+    assert finished == (name is not None)
+
+
+# ---- parts of the test set
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_part_is_the_whole_test_set(tiny: Competition, data: Path, count: int) -> None:
+    assert split_test_images(tiny, data, count) == [data]
+    assert split_test_images(changed_competition(tiny, csv__sample=None), data, 2) == [data]
+    assert shard_path(Path("submissions/x.csv.gz"), 0, 1) == Path("submissions/x.csv.gz")
+    assert shard_path(Path("submissions/x.csv.gz"), 1, 2) == Path("submissions/part1-x.csv.gz")
+
+
+def test_parts_contain_every_image_once(tiny: Competition, data: Path) -> None:
+    everything = [row.id for row in read_mask_csv(data / "sample_submission.csv")]
+    for _ in range(2):
+        folders = split_test_images(tiny, data, 2)
+    parts = [[row.id for row in read_mask_csv(folder / "sample_submission.csv")] for folder in folders]
+    assert [len(part) for part in parts] == [2, 1]
+    assert sorted(parts[0] + parts[1]) == sorted(everything)
+    assert len({*folders, data}) == 3
+    assert (folders[1] / "test").resolve() == data / "test"
+    assert [row.id for row in read_mask_csv(data / "sample_submission.csv")] == everything
+
+
+def write_part(path: Path, rows: list[tuple[str, str]], **metadata: object) -> Path:
+    write_mask_csv(path, ("img", "rle_mask"), rows)
+    paths.submission_metadata(path).write_text(json.dumps(metadata))
+    return path
+
+
+def test_parts_are_joined_and_deleted(tiny: Competition, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    parts = [
+        write_part(folder / "part0-x.csv.gz", [("omega_03.jpg", "1 2")], commit="", images="part", recipe="cpu"),
+        write_part(folder / "part1-x.csv.gz", [("omega_01.jpg", "5 1"), ("omega_02.jpg", "7 1")], images="part"),
+    ]
+    join_submissions(tiny, data, parts, folder / "x.csv.gz", "abc")
+    rows = [(row.id, row.rle) for row in read_mask_csv(folder / "x.csv.gz")]
+    assert rows == [("omega_03.jpg", "1 2"), ("omega_01.jpg", "5 1"), ("omega_02.jpg", "7 1")]
+    assert sorted(path.name for path in folder.iterdir()) == ["x.csv.gz", "x.json"]
+    metadata = json.loads((folder / "x.json").read_text())
+    assert (metadata["commit"], metadata["recipe"]) == ("abc", "cpu")
+    assert metadata["images"] != "part"
+
+
+def test_a_single_part_gets_a_commit(tiny: Competition, data: Path, tmp_path: Path) -> None:
+    out = write_part(tmp_path / "x.csv.gz", [("omega_03.jpg", "1 2")], commit="123", images="all")
+    content = out.read_bytes()
+    join_submissions(tiny, data, [out], out, "abc")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"commit": "123", "images": "all"}
+    assert out.read_bytes() == content
+
+
+# ---- the previous version
+
+
+def test_inputs_are_searched_at_three_depths(tmp_path: Path) -> None:
+    for place in ("a", "b/c", "d/e/f", "g/h/i/j"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "x.whl").touch()
+    assert find_in_inputs(tmp_path, "*.whl") == [tmp_path / place / "x.whl" for place in ("a", "b/c", "d/e/f")]
+
+
+@pytest.mark.parametrize("place", ["last", "notebooks/ada/last"])
+def test_finished_rows_reach_the_next_version(tmp_path: Path, place: str) -> None:
+    output = tmp_path / "output"
+    spool = output / paths.submission_spool(Path("submissions/part0-tiny.csv.gz"))
+    spool.parent.mkdir(parents=True)
+    spool.write_text("rows")
+    show_hidden_files(output)
+    assert [path.name for path in spool.parent.iterdir()] == ["unfinished.part0-tiny.csv.gz.rows"]
+    inputs, next_output = tmp_path / "inputs", tmp_path / "next"
+    shutil.copytree(output, inputs / place)
+    (inputs / place / "submissions").chmod(0o555)
+    restore_output(inputs, next_output, [paths.SUBMISSIONS, paths.RUNS])
+    assert (next_output / "submissions").stat().st_mode & 0o200
+    assert [path.name for path in (next_output / "submissions").iterdir()] == [spool.name]
+    (inputs / place / "submissions").chmod(0o755)
+
+
+# ---- the whole kernel
+
+
+@pytest.mark.slow
+def test_the_code_file_finishes_what_the_previous_version_began(
+    tiny: Competition,
+    recipe: Recipe,
+    standin: StandinServer,
+    data: Path,
+    table: Path,
+    trained: Path,
+    two_gpus: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "kaggle"
+    mount(standin.backend.files, root / "input" / "competitions" / "tiny-cars")
+    previous = root / "input" / "notebooks" / "ada" / "tiny-pipeline"
+    previous_run = paths.fold_run(previous / "runs" / "tiny", 0)
+    shutil.copytree(paths.fold_run(trained, 0).folder, previous_run.folder)
+    (previous / "folds").mkdir()
+    shutil.copy(table, previous / "folds" / "tiny.csv")
+
+    write_kernel(tiny, recipe, root / "push", "ada", resume=True)
+    (root / "working").mkdir()
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    code = (
+        f"import sys; sys.path.insert(0, {str(root / 'push')!r}); import kernel; from pathlib import Path;"
+        f"kernel.main(kernel.KernelFolders(Path({str(root)!r}), Path({str(root / 'scratch')!r})))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "packages missing in this image: none" in done.stderr
+    assert f"resume from {previous}" in done.stderr
+    commands = [line for line in done.stderr.splitlines() if line.startswith("$ ")]
+    (train,) = [line for line in commands if "scripts.train" in line]
+    assert "--fold 1 " in train
+    assert sum("scripts.predict" in line for line in commands) == 2
+
+    output = root / "working"
+    runs = output / paths.runs_folder("tiny", "tiny")
+    assert paths.fold_run(runs, 0).weights.read_bytes() == previous_run.weights.read_bytes()
+    assert paths.evaluation_json(runs).exists()
+    submission = output / paths.submission_csv("tiny", "tiny")
+    assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
+    assert json.loads(paths.submission_metadata(submission).read_text())["folds"] == [0, 1]
+    solution = data / "solution.csv"
+    assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).mean() > 0.5

@@ -1,0 +1,47 @@
+"""The replacement of simplejpeg decodes as simplejpeg does."""
+
+import io
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from pipeline.kaggle.kernel.simplejpeg_fallback import decode_jpeg
+from tests.helpers import draw_ellipse
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((0, 0), (96, 128)),
+        ((12, 16), (12, 16)),
+        ((13, 16), (24, 32)),
+        ((24, 32), (24, 32)),
+        ((24, 33), (48, 64)),
+        ((49, 0), (96, 128)),
+        ((100, 200), (96, 128)),
+    ],
+)
+def test_the_smallest_sufficient_scale_is_decoded(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    image, _ = draw_ellipse(np.random.default_rng(0), (128, 96))
+    content = simplejpeg.encode_jpeg(image, quality=95)
+    decoded = decode_jpeg(content, "RGB", min_height=size[0], min_width=size[1])
+    reference = simplejpeg.decode_jpeg(content, "RGB", min_height=size[0], min_width=size[1])
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == (*shape, 3)
+    assert np.abs(decoded.mean((0, 1)) - reference.mean((0, 1))).max() < 1.5
+    if decoded.shape == reference.shape:
+        assert np.abs(decoded.astype(int) - reference.astype(int)).mean() < 2
+
+
+def test_other_formats_and_color_spaces_are_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match="PNG to RGB is not supported"):
+        decode_jpeg(buffer.getvalue())
+    with pytest.raises(ValueError, match="cannot identify"):
+        decode_jpeg(b"not an image")
+    image, _ = draw_ellipse(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="JPEG to BGR is not supported"):
+        decode_jpeg(simplejpeg.encode_jpeg(image), "BGR")

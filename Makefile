@@ -68,11 +68,11 @@ score: $(SUBMISSION) ## score the submission where the true masks are known
 	printf '%s\n' "$$@" | cmp -s - $@ || printf '%s\n' "$$@" > $@
 
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
-	$(RUN).estimate --recipe "$$RECIPE" $(SET_OPTIONS)
+	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
 gain: .venv/ready ## difference of two evaluations: FILES="before/oof.csv after/oof.csv"
 	$(RUN).gain "$$FILES"
 blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [WEIGHTS="2 1"] [OUT=file]
-	$(RUN).blend "$$FILES" --weights "$$WEIGHTS" --out "$$OUT"
+	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
 overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run]
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
 

@@ -22,6 +22,7 @@ import typer
 
 from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.row_format import submission_format
 from pipeline.kaggle import upload
 from pipeline.kaggle.client import require_slug
 from pipeline.options import parse_data
@@ -57,12 +58,12 @@ def main(
 
 def write_files(source: Path, folder: Path, file: Path, rows: int) -> dict[str, object]:
     """Write a sample CSV and a submission."""
-    ids = [row.id for row in read_mask_csv(source / "sample_submission_full.csv")][: rows or None]
-    columns = load_competition(COMPETITION).csv.columns
-    write_mask_csv(folder / "sample_submission.csv", columns, ((id, "1 1") for id in ids))
-    masks = [row.rle for row in read_mask_csv(source / "train_masks.csv")]
+    format = submission_format(load_competition(COMPETITION))
+    ids = [row.id for row in read_mask_csv(source / "sample_submission_full.csv", format)][: rows or None]
+    write_mask_csv(folder / "sample_submission.csv", format, ((id, 0, "1 1") for id in ids))
+    masks = [row.rle for row in read_mask_csv(source / "train_masks.csv", format)]
     started = time.perf_counter()
-    write_mask_csv(file, columns, ((id, masks[number % len(masks)]) for number, id in enumerate(ids)))
+    write_mask_csv(file, format, ((id, 0, masks[number % len(masks)]) for number, id in enumerate(ids)))
     return {
         "rows": len(ids),
         "megabytes": round(file.stat().st_size / 1e6),
@@ -75,7 +76,7 @@ def measure_upload(data: Path, file: Path) -> dict[str, object]:
     competition = load_competition(COMPETITION)
     started = time.perf_counter()
     shapes = expected_shapes(competition, data)
-    report = check_submission(file, competition, list(shapes), shapes)
+    report = check_submission(file, competition, shapes)
     report.raise_if_bad()
     checked = time.perf_counter()
     with patch.object(upload, "check_submission", lambda *_: report):

@@ -1,9 +1,10 @@
-"""What the competition fixed: where its files are, what an id is, which images form a group, how masks are encoded.
+"""What the competition fixed: files, ids, groups, classes, labels, the CSV format and the metric.
 
-Read from `competitions/*.toml`. No other module knows a competition by name.
+Read from `competitions/*.toml`. No other module knows a competition by name. `docs/new-competition.md` lists every key.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,28 +16,50 @@ from pipeline.toml import read_toml_with_base
 
 PixelOrder = Literal["row", "column"]
 """How run-length encoding numbers the pixels: along the rows (Carvana) or down the columns (most competitions)."""
+MetricName = Literal["dice", "iou", "f_beta", "map_iou", "f_beta_iou"]
+
+_FIELD = re.compile(r"{(\w+)}")
+
+
+def template_fields(template: str) -> list[str]:
+    """List the names of the ``{fields}`` of a template, in order."""
+    return _FIELD.findall(template)
 
 
 class ImagesConfig(Config):
-    """The ``[images]`` table: folders of images, relative to the data folder."""
+    """The ``[images]`` table: where images are, relative to the data folder.
+
+    Each of train, val and test is a folder, or a pattern of paths with ``*`` and ``{fields}``:
+    ``stage1_train/{id}/images/*.png``.
+    """
 
     train: str
     val: str | None = None
-    """A folder of validation images chosen by the competition; it becomes fold 0, the only one."""
+    """Validation images chosen by the competition; they become fold 0, the only one."""
     test: str | None = None
-    suffixes: tuple[str, ...] = Field(min_length=1)
+    suffixes: tuple[str, ...] = ()
+    """Suffixes of the images in a folder."""
+    id: str = "{id}"
+    """Template of a sample's id: {name} (file name), {stem} (without suffix), or fields of the pattern."""
     size: tuple[int, int] | None = None
     """(width, height) in pixels if all images have the same size."""
 
+    @model_validator(mode="after")
+    def _check_suffixes(self) -> "ImagesConfig":
+        if not self.suffixes and any(path and not is_pattern(path) for path in (self.train, self.val, self.test)):
+            raise ValueError("expected suffixes, because images are given as a folder")
+        return self
+
 
 class MasksConfig(Config):
-    """The ``[masks]`` table: folders of masks, their names and the meaning of their pixels."""
+    """The ``[masks]`` table: mask files, and what is true of masks whether they come from files or from a CSV."""
 
-    train: str
+    train: str | None = None
+    """A folder or pattern of mask files; without it, the labels are the rows of ``csv.train``."""
     val: str | None = None
-    suffixes: tuple[str, ...] = Field(min_length=1)
-    """What follows the stem of an image's name in the name of its mask."""
-    positive: Literal[1, 255, "nonzero"]
+    suffixes: tuple[str, ...] = ()
+    """What follows the stem of an image's name in the name of its mask in a folder."""
+    positive: Literal[1, 255, "nonzero"] = "nonzero"
     """Pixel value of the object. The background is 0."""
     may_be_empty: bool = False
     area: tuple[float, float] = (0.0, 1.0)
@@ -53,14 +76,24 @@ class MasksConfig(Config):
 class GroupsConfig(Config):
     """The ``[groups]`` table: which images show the same object and belong into the same fold."""
 
-    pattern: str
+    pattern: str | None = None
     """Regular expression for the stem of a file name; its first capture group is the group's name."""
+    name: str | None = None
+    """Or a template of fields of the image's path."""
+    csv: str | None = None
+    """Or a table with one row per image: ``id`` is the column of ids, ``column`` that of groups, ``stratum`` one whose
+    values should be equally frequent in all folds."""
+    id: str = "id"
+    column: str | None = None
+    stratum: str | None = None
     size: int | None = Field(default=None, ge=1)
     """Number of images in a complete group."""
 
     @field_validator("pattern")
     @classmethod
-    def _check_pattern(cls, pattern: str) -> str:
+    def _check_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
         try:
             groups = re.compile(pattern).groups
         except re.error as error:
@@ -69,17 +102,59 @@ class GroupsConfig(Config):
             raise ValueError("expected a capture group in parentheses")
         return pattern
 
+    @model_validator(mode="after")
+    def _check_source(self) -> "GroupsConfig":
+        if sum(source is not None for source in (self.pattern, self.name, self.column)) > 1:
+            raise ValueError("expected one of pattern, name and column")
+        if (self.column or self.stratum) and not self.csv:
+            raise ValueError("expected csv, the table with the column")
+        if not (self.pattern or self.name or self.column or self.stratum):
+            raise ValueError("expected pattern, name, or csv with column or stratum")
+        return self
+
 
 class CsvConfig(Config):
     """The ``[csv]`` table: the competition's CSV files, relative to the data folder, and their format."""
 
-    columns: tuple[str, str]
-    id: Literal["name", "stem"]
-    """Whether an id is the file name with its suffix ("name") or without ("stem")."""
+    columns: dict[str, str] = Field(min_length=2)
+    """Column -> template of {id}, {class} and {rle}, in the order of the header."""
+    rows: Literal["image", "class", "instance"] = "image"
+    """What one row holds: the mask of an image, of a class of an image, or of one object."""
     order: PixelOrder
+    offsets: Literal["absolute", "relative"] = "absolute"
+    """Whether a run's start counts from the first pixel or from the end of the previous run."""
+    base: Literal[0, 1] = 1
+    """Number of the first pixel."""
+    empty: str = ""
+    """Text of an empty mask."""
+    size: tuple[int, int] | None = None
+    """(width, height) of the masks in submissions if it is not that of the images."""
     train: str | None = None
+    train_columns: dict[str, str] | None = None
+    """Columns of ``train`` where they differ from ``columns``; the file may have more columns."""
     sample: str | None = None
     solution: str | None = None
+
+    @field_validator("columns", "train_columns")
+    @classmethod
+    def _check_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
+        if columns is None:
+            return None
+        fields = [field for template in columns.values() for field in template_fields(template)]
+        if unknown := sorted(set(fields) - {"id", "class", "rle"}):
+            raise ValueError(f"expected only the fields {{id}}, {{class}} and {{rle}}, found {{{unknown[0]}}}")
+        if "{rle}" not in columns.values() or "id" not in fields or len(fields) != len(set(fields)):
+            raise ValueError('expected one column that is "{rle}" and one with {id}, each field once')
+        return columns
+
+
+class InstancesConfig(Config):
+    """The ``[instances]`` table: how a mask is split into objects where each object has a row."""
+
+    split: Literal["components", "watershed"] = "components"
+    """Connected components (8-connectivity), or those divided by a watershed of the distance transform."""
+    min_distance: int = Field(default=5, ge=1)
+    """Smallest distance in pixels between the centers of two objects, for the watershed."""
 
 
 class DownloadFile(Config):
@@ -115,21 +190,61 @@ class Competition(Config):
     """Its name in Kaggle's addresses. Without one, nothing can be downloaded or submitted."""
     folds: int = Field(ge=1)
     fold_seed: int = 0
+    metric: MetricName = "dice"
+    beta: float = Field(default=2.0, gt=0)
+    """β of the metrics f_beta and f_beta_iou."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes as in the CSV files; empty for a single class."""
+    exclusive: bool = False
+    """Whether a pixel belongs to at most one class."""
     images: ImagesConfig
-    masks: MasksConfig
+    masks: MasksConfig = MasksConfig()
     groups: GroupsConfig | None = None
     csv: CsvConfig
+    instances: InstancesConfig = InstancesConfig()
     download: DownloadConfig | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, at least 1."""
+        return max(1, len(self.classes))
 
     @model_validator(mode="after")
     def _check_val(self) -> "Competition":
-        if (self.images.val is None) != (self.masks.val is None):
+        if self.masks.train is not None and (self.images.val is None) != (self.masks.val is None):
             raise ValueError("expected both images.val and masks.val, or neither")
         if self.images.val is not None and self.folds != 1:
             raise ValueError("expected folds = 1, because there is a val folder")
         if self.images.val is None and self.folds < 2:
             raise ValueError("expected folds = 2 or more, or a val folder")
         return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> "Competition":
+        if self.masks.train is None and self.csv.train is None:
+            raise ValueError("expected masks.train (mask files) or csv.train (run-length encoded labels)")
+        if self.masks.train and not is_pattern(self.masks.train) and not self.masks.suffixes:
+            raise ValueError("expected masks.suffixes, because masks.train is a folder")
+        return self
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "Competition":
+        if len(set(self.classes)) < len(self.classes) or len(self.classes) == 1:
+            raise ValueError("expected classes to be two or more different names, or to be left out")
+        for columns in filter(None, (self.csv.columns, self.csv.train_columns)):
+            has_class = any("class" in template_fields(template) for template in columns.values())
+            if has_class != bool(self.classes):
+                raise ValueError("expected {class} in csv.columns exactly if there are classes")
+        if self.csv.rows == "class" and not self.classes:
+            raise ValueError('expected classes, because csv.rows is "class"')
+        if self.csv.rows == "image" and self.classes:
+            raise ValueError('expected csv.rows to be "class" or "instance", because there are classes')
+        return self
+
+
+def is_pattern(path: str) -> bool:
+    """Return whether a path of the ``[images]`` or ``[masks]`` table is a pattern instead of a folder."""
+    return "*" in path or "{" in path
 
 
 def load_competition(name: str, folder: Path = COMPETITIONS) -> Competition:
@@ -139,4 +254,8 @@ def load_competition(name: str, folder: Path = COMPETITIONS) -> Competition:
         UserError: the file is missing or not TOML, or a key is unknown, missing or of the wrong kind.
     """
     path = folder / f"{name}.toml"
-    return validate_config(Competition, {"name": name, **read_toml_with_base(path)}, path)
+    return validate_config(Competition, {"name": name, **read_toml_with_base(path)}, path, RENAMED_KEYS)
+
+
+RENAMED_KEYS: Mapping[str, str] = {"csv.id": "images.id, a template such as {name} or {stem}"}
+"""Keys of earlier versions -> their names today."""

@@ -19,11 +19,12 @@ def main(
     """Print every problem with its line; exit code 1 if there is one."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.submission.check import check_submission, expected_shapes
+    from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
 
     chosen = load_competition(competition)
-    shapes = expected_shapes(chosen, parse_data(data, competition), sample)
-    report = check_submission(file, chosen, list(shapes), shapes)
+    folder = parse_data(data, competition)
+    shapes = expected_shapes(chosen, folder, sample)
+    report = check_submission(file, chosen, shapes, reference_ratios(chosen, folder))
     print(report.describe())
     report.raise_if_bad()
 

@@ -27,7 +27,7 @@ def main(
     truth = solution_csv(chosen, folder)
     if not image:
         scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))
-        image = scores.nsmallest(worst).index.tolist()
+        image = scores.groupby("id").score.mean().nsmallest(worst).index.tolist()
     write_comparison(chosen, folder, file, truth, image, out)
     print(out)
 

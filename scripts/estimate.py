@@ -4,24 +4,27 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import RecipeOption, SeedOption, SetOption, run
+from scripts.common import CompetitionOption, RecipeOption, SeedOption, SetOption, run
 
 
 def main(
     recipe: RecipeOption,
+    competition: CompetitionOption = "carvana",
     images: Annotated[int, typer.Option(min=1, help="Training images of a fold.")] = 4070,
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
     """Print operations and memory of a training step, and the estimated time on some GPUs."""
+    from pipeline.competition import load_competition
     from pipeline.options import parse_overrides
     from pipeline.recipe import load_recipe
 
-    chosen = load_recipe(recipe, parse_overrides(overrides, seed))
+    chosen, classes = load_recipe(recipe, parse_overrides(overrides, seed)), load_competition(competition)
 
+    from pipeline.models.classes import classes_of
     from pipeline.training.cost import describe_cost
 
-    print(describe_cost(chosen, images))
+    print(describe_cost(chosen, images, classes_of(classes)))
 
 
 if __name__ == "__main__":

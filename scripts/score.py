@@ -13,23 +13,21 @@ def main(
     competition: CompetitionOption,
     data: DataOption = "",
     solution: Annotated[Path | None, typer.Option(help="The true masks; csv.solution by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the Dice of every image to this CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the score of every image to this CSV.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst images to print.")] = 10,
 ) -> None:
-    """Print the worst images and the mean Dice."""
+    """Print the worst images and the mean score."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
     from pipeline.submission.check import expected_shapes
-    from pipeline.submission.score import save_scores, score_submission, solution_csv
+    from pipeline.submission.score import describe_scores, save_scores, score_submission, solution_csv
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
     truth = solution or solution_csv(chosen, folder)
     scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))
     if out:
         save_scores(scores, chosen, folder, out)
-    for id, dice in scores.nsmallest(worst).items():
-        print(f"{dice:.6f}  {id}")
-    print(f"{file}: Dice {scores.mean():.6f}, mean of {len(scores):,} images")
+    print(describe_scores(scores, chosen, file, worst))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.competition import Competition
+from pipeline.data.row_format import RowFormat
 from pipeline.recipe import Recipe
 
 SIZE = (94, 62)
@@ -17,12 +18,11 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "title": "Tiny",
     "folds": 2,
-    "images": {"train": "train", "test": "test", "suffixes": [".jpg"], "size": list(SIZE)},
+    "images": {"train": "train", "test": "test", "suffixes": [".jpg"], "id": "{name}", "size": list(SIZE)},
     "masks": {"train": "train_masks", "suffixes": ["_mask.gif"], "positive": 1, "area": [0.01, 0.9]},
     "groups": {"pattern": "^([a-z]+)_[0-9]{2}$", "size": 3},
     "csv": {
-        "columns": ["img", "rle_mask"],
-        "id": "name",
+        "columns": {"img": "{id}", "rle_mask": "{rle}"},
         "order": "row",
         "train": "train_masks.csv",
         "sample": "sample_submission.csv",
@@ -30,6 +30,9 @@ TINY: dict[str, Any] = {
     },
 }
 """The layout of Carvana's download with four training groups and one test group of three images each."""
+
+TINY_FORMAT = RowFormat(TINY["csv"]["columns"])
+"""The columns of its CSV files."""
 
 
 def changed(config: Any, **changes: Any) -> Any:

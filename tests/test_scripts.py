@@ -114,13 +114,13 @@ def test_the_mean_of_two_recipes(workplace, call, untouched_runs, untouched_tabl
     assert call("predict", *both)[:2] == (0, "submissions/tiny-tiny+small.csv.gz\n")
     facts = json.loads(Path("submissions/tiny-tiny+small.json").read_text())
     assert (facts["recipe"], facts["shares"], facts["threshold"]) == ("tiny+small", [0.25, 0.75], 0.375)
-    assert facts["oof_dice"] == values["dice"]
+    assert facts["oof_score"] == values["dice"]
     # The evaluation of other flips says nothing of these.
     changed = ("--set", "predict.flips=['both']", "--out", "other.csv")
     assert call("predict", *both, *changed)[0] == 0
     facts = json.loads(Path("other.json").read_text())
     assert (facts["shares"], facts["threshold"]) == ([0.5, 0.5], 0.5)
-    assert "oof_dice" not in facts
+    assert "oof_score" not in facts
     assert "weights of" not in call("evaluate", *RECIPE)[1], "nothing new for one"
 
 

@@ -1,8 +1,8 @@
-"""Random changes of a training image and its mask, by albumentations."""
+"""Random augmentation of training pairs with albumentations."""
 
 import os
 
-# The package asks the network for a newer version of itself when it is imported; a training run should not.
+# albumentations asks the network for a newer version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -13,35 +13,40 @@ from pipeline.recipe import AugmentConfig
 
 
 class Augmentation:
-    """Changes image and mask together, and the same way for the same (seed, epoch, index)."""
+    """Augment an image and its mask together, the same way for the same (seed, epoch, index).
 
-    def __init__(self, settings: AugmentConfig, seed: int) -> None:
+    Args:
+        config: the recipe's ``[augment]`` table.
+        seed: of the random numbers.
+    """
+
+    def __init__(self, config: AugmentConfig, seed: int) -> None:
         steps: list[A.BasicTransform] = []
-        if settings.horizontal_flip:
-            steps.append(A.HorizontalFlip(p=settings.horizontal_flip))
-        if settings.vertical_flip:
-            steps.append(A.VerticalFlip(p=settings.vertical_flip))
-        if settings.rotate or settings.shift or settings.scale:
+        if config.horizontal_flip:
+            steps.append(A.HorizontalFlip(p=config.horizontal_flip))
+        if config.vertical_flip:
+            steps.append(A.VerticalFlip(p=config.vertical_flip))
+        if config.rotate or config.shift or config.scale:
             steps.append(
                 A.Affine(
-                    scale=(1 - settings.scale, 1 + settings.scale),
+                    scale=(1 - config.scale, 1 + config.scale),
                     keep_ratio=True,
-                    translate_percent=(-settings.shift, settings.shift),
-                    rotate=(-settings.rotate, settings.rotate),
+                    translate_percent=(-config.shift, config.shift),
+                    rotate=(-config.rotate, config.rotate),
                     interpolation=cv2.INTER_LINEAR,
                     mask_interpolation=cv2.INTER_LINEAR,
-                    # A black margin exists in no test image; a mirrored one at least has the studio's colours.
+                    # No test image has a black margin; a mirrored one has the colors of the background.
                     border_mode=cv2.BORDER_REFLECT_101,
                     p=1.0,
                 )
             )
-        if settings.brightness or settings.contrast or settings.hue or settings.saturation:
+        if config.brightness or config.contrast or config.hue or config.saturation:
             steps.append(
                 A.ColorJitter(
-                    brightness=(1 - settings.brightness, 1 + settings.brightness),
-                    contrast=(1 - settings.contrast, 1 + settings.contrast),
-                    saturation=(1 - settings.saturation, 1 + settings.saturation),
-                    hue=(-settings.hue, settings.hue),
+                    brightness=(1 - config.brightness, 1 + config.brightness),
+                    contrast=(1 - config.contrast, 1 + config.contrast),
+                    saturation=(1 - config.saturation, 1 + config.saturation),
+                    hue=(-config.hue, config.hue),
                     p=0.8,
                 )
             )
@@ -49,19 +54,19 @@ class Augmentation:
         self._seed = seed
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Change one pair.
+        """Augment one pair.
 
         Args:
-            image: (height, width, 3) uint8 RGB.
-            mask: (height, width) uint8, 0 to 255.
-            epoch: counted from 0.
-            index: of the sample in its set.
+            image: (h, w, 3) uint8 RGB.
+            mask: (h, w) or (h, w, classes) uint8, 0 to 255.
+            epoch: from 0.
+            index: of the sample in its data set.
 
         Returns:
-            Image and mask with the shapes and dtypes they came with.
+            Image and mask with the same shapes and dtypes.
         """
-        # In the workers of a loader albumentations' own random streams repeat, seeded or not; a seed for each sample
-        # makes the stream differ by sample and epoch, and independent of how many workers share the work.
+        # In loader workers the random streams of albumentations repeat, seeded or not. A seed per sample makes them
+        # differ by sample and epoch and independent of the number of workers.
         self._compose.set_random_seed(int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0]))
         changed = self._compose(image=image, mask=mask)
         return changed["image"], changed["mask"]

@@ -1,66 +1,93 @@
-"""Is the data whole? Every file is opened and every promise of the competition tested, before hours of training.
+"""Check the data: examine every file and compare folders and CSV files, before hours of training.
 
-A bad file never stops the check: all that is wrong comes out in one list.
+A bad file never stops the check: all faults are listed.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
-from pipeline.competition import Competition
-from pipeline.data.examine import ExaminedPair, Finding, examine_pair, finding_from_error, relative_name
+from pipeline.competition import Competition, is_pattern
+from pipeline.data.examine import ExaminedSample, Examiner, Finding, finding_from_error, relative_name
+from pipeline.data.explain_rle import explain_rle
 from pipeline.data.mask_csv import read_mask_csv
-from pipeline.data.samples import Sample, load_test_samples, load_training_samples
+from pipeline.data.row_format import train_format
+from pipeline.data.samples import (
+    Sample,
+    describe_masks,
+    load_test_samples,
+    load_training_samples,
+    read_submission_keys,
+)
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 
-# Ids that a finding names of many.
-_NAMED = 3
+_NAMED_IDS = 3
+"""Ids that a finding names if there are many."""
 
 
 def check_data(competition: Competition, data: Path, workers: int | None = None) -> list[Finding]:
-    """Test a folder of data against what its competition promises.
+    """Compare a data folder with what its competition states.
 
     Args:
-        competition: the promises.
-        data: the folder that holds its files.
-        workers: threads; None takes one for each core. The decoders run outside Python's lock: two threads were 1.7
-            times as fast as one.
+        competition: what the data should be like.
+        data: the data folder.
+        workers: threads; one per core if None. The decoders release Python's lock: two threads were 1.7 times as fast
+            as one.
 
     Returns:
-        All findings, errors first, then by file; an empty list for good data. A broken file is a finding as well.
+        All findings, errors first, then by file; empty for good data.
     """
     findings: list[Finding] = []
-    # With the groups, one misnamed file would hide all the others; they are tested by themselves.
+    # Without the groups' pattern: one wrong name would otherwise hide all other faults. It is checked separately.
     ungrouped = competition.model_copy(update={"groups": None})
-    train = _listed(partial(load_training_samples, require_masks=False), ungrouped, data, findings)
+    train = _list(partial(load_training_samples, require_masks=False), ungrouped, data, findings)
     test: list[Sample] = []
-    has_test = competition.images.test is not None and (data / competition.images.test).is_dir()
+    has_test = competition.images.test is not None and _exists(data, competition.images.test)
     if has_test:
-        test = _listed(load_test_samples, ungrouped, data, findings)
+        test = _list(load_test_samples, ungrouped, data, findings)
     elif competition.images.test is not None:
         what = "there is no such folder of test images"
         findings.append(Finding("warning", competition.images.test, what, "add it before you predict"))
 
-    truth = _truth(competition, data, train, findings)
-    seen = _open_all(competition, data, [*train, *test], truth, workers)
-    for one in seen:
-        findings += one.findings
-    findings += _twins(data, seen[: len(train)], seen[len(train) :])
+    rows = _read_train_csv(competition, data, train, findings) if competition.masks.train else {}
+    examined = _examine_all(Examiner(competition, data, rows), [*train, *test], workers)
+    for result in examined:
+        findings += result.findings
+    findings += _explain_differences(competition, data, examined, rows)
+    findings += _find_duplicates(data, examined[: len(train)], examined[len(train) :])
     for samples in (train, test):
-        findings += _same_ids(data, samples) + _groups(competition, data, samples)
-    findings += _strays(competition, data, train)
+        findings += _find_repeated_ids(data, samples)
+    findings += _check_groups(competition, data, train, test)
+    findings += _find_strays(competition, data, train)
     if has_test:
-        findings += _sample(competition, data, test)
+        findings += _check_sample_submission(competition, data, test)
     return sorted(findings, key=lambda finding: (finding.level, finding.file))
 
 
-def _listed(
+def format_findings(findings: Sequence[Finding], data: Path) -> str:
+    """Format findings as a table with a last line that counts them."""
+    width = max((len(finding.file) for finding in findings), default=0)
+    lines = [f"{finding.level:7}  {finding.file:{width}}  {finding.what}; {finding.fix}" for finding in findings]
+    errors = sum(finding.level == "error" for finding in findings)
+    return "\n".join([*lines, f"{data}: {errors:,} errors, {len(findings) - errors:,} warnings"])
+
+
+def has_errors(findings: Sequence[Finding]) -> bool:
+    """Return whether a finding is an error."""
+    return any(finding.level == "error" for finding in findings)
+
+
+def _exists(data: Path, place: str) -> bool:
+    return is_pattern(place) or (data / place).is_dir()
+
+
+def _list(
     listing: Callable[[Competition, Path], list[Sample]], competition: Competition, data: Path, findings: list[Finding]
 ) -> list[Sample]:
     try:
@@ -70,165 +97,171 @@ def _listed(
         return []
 
 
-def _open_all(
-    competition: Competition, data: Path, samples: Sequence[Sample], truth: dict[str, str], workers: int | None
-) -> list[ExaminedPair]:
-    def opened(sample: Sample) -> ExaminedPair:
-        return examine_pair(competition, data, sample, truth.get(sample.id))
-
+def _examine_all(examiner: Examiner, samples: Sequence[Sample], workers: int | None) -> list[ExaminedSample]:
     with ThreadPoolExecutor(workers or available_cores()) as pool:
-        return list(tqdm(pool.map(opened, samples), desc="check", total=len(samples), unit=" images", delay=2))
+        results = pool.map(examiner.examine, samples)
+        return list(tqdm(results, desc="check", total=len(samples), unit=" images", delay=2))
 
 
-def _truth(competition: Competition, data: Path, train: Sequence[Sample], findings: list[Finding]) -> dict[str, str]:
-    """The rows of the training CSV by id; what is wrong with them goes to the findings."""
+def _read_train_csv(
+    competition: Competition, data: Path, train: Sequence[Sample], findings: list[Finding]
+) -> dict[str, str]:
+    """Read the RLE of ``csv.train`` by id, where each image has one mask file and one row; add faults to findings."""
     name = competition.csv.train
-    if name is None:
+    if name is None or competition.csv.rows != "image":
         return {}
-    found = _ids(competition, data, name, findings)
-    if found and train:
-        wanted = {sample.id for sample in train if sample.mask is not None}
-        images = {sample.id for sample in train}
-        findings += _missing(name, [id for id in wanted if id not in found], "has no row for", "fetch the file again")
-        lost = [id for id in found if id not in images]
-        findings += _missing(name, lost, "has rows without an image:", "add the images, or remove the rows")
-    return found
-
-
-def _sample(competition: Competition, data: Path, test: Sequence[Sample]) -> list[Finding]:
-    """Compare the ids of the sample CSV to the test images."""
-    name = competition.csv.sample
-    if name is None:
-        return []
-    findings: list[Finding] = []
-    found = _ids(competition, data, name, findings)
-    if found and test:
-        images = {sample.id for sample in test}
-        findings += _missing(name, [id for id in images if id not in found], "has no row for", "fetch the file again")
-        lost = [id for id in found if id not in images]
-        findings += _missing(name, lost, "has unknown names, without a test image:", "fetch what is missing")
-    return findings
-
-
-def _ids(competition: Competition, data: Path, name: str, findings: list[Finding]) -> dict[str, str]:
-    """The rows of a CSV by id; empty if it cannot be read."""
     if not (data / name).exists():
-        findings.append(Finding("warning", name, "there is no such file", "fetch it"))
+        findings.append(Finding("warning", name, "there is no such file", "download it"))
         return {}
     found: dict[str, str] = {}
     try:
-        for row in read_mask_csv(data / name, competition.csv.columns):
+        for row in read_mask_csv(data / name, train_format(competition), extra_columns=True):
             if row.id in found:
-                findings.append(Finding("error", name, f"line {row.line} has {row.id} again", "remove one of its rows"))
+                what = f"line {row.line} repeats {row.id}"
+                findings.append(Finding("error", name, what, "remove one of its rows"))
             found[row.id] = row.rle
     except UserError as error:
-        findings.append(finding_from_error(error, data, data / name))
+        findings.append(finding_from_error(error, data))
+    if found and train:
+        wanted = {sample.id for sample in train if sample.has_label}
+        images = {sample.id for sample in train}
+        findings += _list_ids(name, wanted - found.keys(), "has no row for", "download the file again")
+        findings += _list_ids(
+            name, found.keys() - images, "has rows without an image:", "add the images, or remove them"
+        )
     return found
 
 
-def _missing(file: str, ids: Iterable[str], what: str, fix: str) -> list[Finding]:
+def _explain_differences(
+    competition: Competition, data: Path, examined: Sequence[ExaminedSample], rows: dict[str, str]
+) -> list[Finding]:
+    """Where most masks differ from their rows, say which pixel order, first pixel or size would make them agree."""
+    different = [result.sample for result in examined if result.differs_from_csv]
+    compared = sum(result.sample.id in rows and bool(result.sample.masks) for result in examined)
+    if not different or 2 * len(different) < compared:
+        return []
+    what = f"{len(different)} of {compared} masks differ from their rows"
+    fix = explain_rle(competition, different, rows) or "correct the [csv] table of the competition"
+    return [Finding("error", str(competition.csv.train), what, fix)]
+
+
+def _check_sample_submission(competition: Competition, data: Path, test: Sequence[Sample]) -> list[Finding]:
+    """Compare the ids of the sample submission with the test images."""
+    name = competition.csv.sample
+    if name is None:
+        return []
+    try:
+        keys = read_submission_keys(competition, data)
+    except UserError as error:
+        return [finding_from_error(error, data)]
+    if keys is None:
+        return [Finding("warning", name, "there is no such file", "download it")]
+    images, ids = {sample.id for sample in test}, {id for id, _ in keys}
+    missing = _list_ids(name, images - ids, "has no row for", "download the file again")
+    return missing + _list_ids(name, ids - images, "has ids without a test image:", "download what is missing")
+
+
+def _list_ids(file: str, ids: Iterable[str], what: str, fix: str) -> list[Finding]:
     ids = sorted(ids)
-    named = ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else "")
+    named = ", ".join(ids[:_NAMED_IDS]) + (f" and {len(ids) - _NAMED_IDS:,} more" if len(ids) > _NAMED_IDS else "")
     return [Finding("error", file, f"{what} {named}", fix)] if ids else []
 
 
-def _twins(data: Path, train: Sequence[ExaminedPair], test: Sequence[ExaminedPair]) -> list[Finding]:
-    """Files of the same content under two names."""
+def _find_duplicates(data: Path, train: Sequence[ExaminedSample], test: Sequence[ExaminedSample]) -> list[Finding]:
+    """Find files with the same content."""
     findings = []
     first: dict[bytes, tuple[Path, bool]] = {}
-    for is_test, seen in [(False, one) for one in train] + [(True, one) for one in test]:
-        if seen.image_hash is None:
+    for is_test, result in [(False, result) for result in train] + [(True, result) for result in test]:
+        if result.image_hash is None:
             continue
-        path = seen.sample.image
-        twin, twin_is_test = first.setdefault(seen.image_hash, (path, is_test))
-        if twin is path:
-            continue
-        # Among the test images a twin costs nothing; elsewhere one may be learnt and its copy be judged.
-        level = "warning" if twin_is_test else "error"
-        what = f"is the same picture as {relative_name(twin, data)}"
-        findings.append(Finding(level, relative_name(path, data), what, "keep one, or fetch both again"))
+        path = result.sample.image
+        other, other_is_test = first.setdefault(result.image_hash, (path, is_test))
+        if other != path:
+            # Harmless among test images; elsewhere, one may be trained on and its copy scored.
+            level: Literal["error", "warning"] = "warning" if other_is_test else "error"
+            what = f"is the same image as {relative_name(other, data)}"
+            findings.append(Finding(level, relative_name(path, data), what, "keep one, or download both again"))
     masks: dict[bytes, Path] = {}
-    for seen in train:
-        path = seen.sample.mask
-        if seen.mask_hash is not None and masks.setdefault(seen.mask_hash, path) is not path:
-            what = f"is the same mask as {relative_name(masks[seen.mask_hash], data)}"
-            findings.append(
-                Finding("warning", relative_name(path, data), what, "look at both; one may be a copy by mistake")
-            )
+    for path, hash in [item for result in train for item in result.mask_hashes.items()]:
+        if masks.setdefault(hash, path) != path:
+            what, fix = f"is the same mask as {relative_name(masks[hash], data)}", "look at both; one may be a copy"
+            findings.append(Finding("warning", relative_name(path, data), what, fix))
     return findings
 
 
-def _same_ids(data: Path, samples: Sequence[Sample]) -> list[Finding]:
+def _find_repeated_ids(data: Path, samples: Sequence[Sample]) -> list[Finding]:
     count = Counter(sample.id for sample in samples)
     return [
         Finding(
-            "error", relative_name(sample.image, data), f"shares the id {sample.id} with another image", "rename one"
+            "error", relative_name(sample.image, data), f"has the same id, {sample.id}, as another image", "rename one"
         )
         for sample in samples
         if count[sample.id] > 1
     ]
 
 
-def _groups(competition: Competition, data: Path, samples: Sequence[Sample]) -> list[Finding]:
-    """Names that do not fit the pattern of groups, and groups that are not complete."""
+def _check_groups(
+    competition: Competition, data: Path, train: Sequence[Sample], test: Sequence[Sample]
+) -> list[Finding]:
+    """Find names that have no group, and groups that are not complete."""
     if competition.groups is None:
         return []
     findings = []
-    members: defaultdict[str, list[Path]] = defaultdict(list)
-    for sample in samples:
-        match = re.match(competition.groups.pattern, sample.image.stem)
-        if match:
-            members[match.group(1)].append(sample.image)
-        else:
-            what = "its name does not fit groups.pattern"
-            findings.append(
-                Finding("error", relative_name(sample.image, data), what, "rename it or correct the pattern")
-            )
-    size = competition.groups.size
-    for group, paths in members.items():
-        if size and len(paths) != size:
-            file = relative_name(paths[0].parent / f"{group}*", data)
-            what = f"the group {group} has {len(paths)} images; expected {size}"
-            findings.append(Finding("error", file, what, "fetch what is missing, or remove the group"))
+    for listing, samples in ((partial(load_training_samples, require_masks=False), train), (load_test_samples, test)):
+        if not samples:
+            continue
+        try:
+            grouped = listing(competition, data)
+        except UserError as error:
+            findings.append(finding_from_error(error, data))
+            continue
+        members: defaultdict[str, list[Path]] = defaultdict(list)
+        for sample in grouped:
+            members[sample.group].append(sample.image)
+        size = competition.groups.size
+        for group, paths in members.items():
+            if size and len(paths) != size:
+                file = relative_name(paths[0].parent / f"{group}*", data)
+                what = f"the group {group} has {len(paths)} images; expected {size}"
+                findings.append(Finding("error", file, what, "download what is missing, or remove the group"))
     return findings
 
 
-def _strays(competition: Competition, data: Path, train: Sequence[Sample]) -> list[Finding]:
-    """Images without a mask, masks without an image, and files that nothing will read."""
+def _find_strays(competition: Competition, data: Path, train: Sequence[Sample]) -> list[Finding]:
+    """Find images without a mask, masks without an image, and files that are ignored."""
     findings = []
     for sample in train:
-        if sample.mask is None:
-            names = " or ".join(sample.image.stem + suffix for suffix in competition.masks.suffixes)
-            findings.append(Finding("error", relative_name(sample.image, data), "has no mask", f"add {names}"))
+        if not sample.has_label:
+            fix = f"add {describe_masks(competition, sample)}"
+            findings.append(Finding("error", relative_name(sample.image, data), "has no mask", fix))
     images, masks = competition.images, competition.masks
     for folder in filter(None, (images.train, images.val, images.test)):
-        for path in _visible(data / folder):
+        for path in [] if is_pattern(folder) else _list_visible(data / folder):
             if path.suffix.lower() not in images.suffixes:
                 fix = "convert or remove it, or extend images.suffixes"
-                findings.append(Finding("warning", relative_name(path, data), "is ignored for its ending", fix))
+                findings.append(Finding("warning", relative_name(path, data), "is ignored for its suffix", fix))
     if not train:
-        return findings  # Without the list of images every mask would be a stray.
-    used = {sample.mask for sample in train}
+        return findings  # without the list of images, every mask would be a stray
+    used = {path for sample in train for _, path in sample.masks}
     for image_folder, mask_folder in ((images.train, masks.train), (images.val, masks.val)):
-        if mask_folder is None:
+        if mask_folder is None or is_pattern(mask_folder):
             continue
         stems = {sample.image.stem for sample in train if sample.image.parent == data / str(image_folder)}
-        for path in _visible(data / mask_folder):
+        for path in _list_visible(data / mask_folder):
             if path in used:
                 continue
             bases = [path.name.removesuffix(end) for end in masks.suffixes if path.name.endswith(end)]
             if any(base in stems for base in bases):
-                what, fix = "is a second mask of an image, and not used", "remove one of the two"
-                findings.append(Finding("warning", relative_name(path, data), what, fix))
+                finding = ("warning", "is a second mask of an image, and ignored", "remove one of the two")
             elif bases:
-                fix = "add the image, or remove the mask"
-                findings.append(Finding("error", relative_name(path, data), "is a mask without an image", fix))
+                finding = ("error", "is a mask without an image", "add the image, or remove the mask")
             else:
-                fix = "convert or remove it, or extend masks.suffixes"
-                findings.append(Finding("warning", relative_name(path, data), "is ignored for its ending", fix))
+                finding = ("warning", "is ignored for its suffix", "convert or remove it, or extend masks.suffixes")
+            level, what, fix = finding
+            findings.append(Finding("error" if level == "error" else "warning", relative_name(path, data), what, fix))
     return findings
 
 
-def _visible(folder: Path) -> list[Path]:
-    """The files of a folder, without hidden ones such as .DS_Store."""
+def _list_visible(folder: Path) -> list[Path]:
+    """List the files of a folder without hidden ones such as .DS_Store."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []

@@ -10,13 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from pipeline.data.augment import Augmentation
 from pipeline.data.images import read_image
-from pipeline.data.masks import read_mask, resize_mask
+from pipeline.data.labels import LabelReader, Truth
+from pipeline.data.masks import resize_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores, available_memory
-
-Positive = int | str
-"""Pixel value of the object in mask files; see `pipeline.competition.MasksConfig`."""
 
 
 class TrainDataset(Dataset[Any]):
@@ -24,7 +22,7 @@ class TrainDataset(Dataset[Any]):
 
     Args:
         samples: what to train on; every sample has a mask.
-        positive: pixel value of the object in mask files.
+        labels: reads the masks.
         size: (width, height) of the model's input.
         augmentation: applied to every pair.
         cache: keep decoded pairs in memory; each worker has its own cache.
@@ -33,14 +31,14 @@ class TrainDataset(Dataset[Any]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        positive: Positive,
+        labels: LabelReader,
         size: tuple[int, int],
         augmentation: Augmentation,
         *,
         cache: bool = False,
     ) -> None:
         self.samples = samples
-        self.positive = positive
+        self.labels = labels
         self.size = size
         self.augmentation = augmentation
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
@@ -49,46 +47,58 @@ class TrainDataset(Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | UserError:
-        """Return the image (3, h, w) uint8 RGB and the mask (1, h, w) uint8: 255 × the fraction covered.
+        """Return the image (3, h, w) uint8 RGB and the masks (classes, h, w) uint8: 255 × the fraction covered.
 
         An unreadable file is returned as its error, for `iterate` to raise in the main process.
         """
         epoch, index = key
         try:
-            image, mask = self.augmentation(*self._read(index), epoch, index)
+            image, masks = self.augmentation(*self._read(index), epoch, index)
         except UserError as error:
             return error
-        return _channels_first(image), torch.from_numpy(np.ascontiguousarray(mask))[None]
+        return _channels_first(image), _channels_first(masks if masks.ndim == 3 else masks[..., None])
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return image (h, w, 3) and mask (h, w), both uint8, before augmentation."""
+        """Return image (h, w, 3) and masks (h, w) or (h, w, classes), both uint8, before augmentation."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        image, mask = _read_pair(self.samples[index], self.positive, self.size)
-        pair = image, resize_mask(mask, self.size)
+        sample = self.samples[index]
+        masks = [resize_mask(mask, self.size) for mask in self.labels.read_masks(sample)]
+        pair = read_image(sample.image, self.size), masks[0] if len(masks) == 1 else np.stack(masks, axis=-1)
         if self._cache is not None:
             self._cache[index] = pair
         return pair
 
 
 class ValidationDataset(Dataset[Any]):
-    """Validation pairs: images at the model's input size, masks at native size; arguments as for `TrainDataset`."""
+    """Validation pairs: images at the model's input size, labels at the size of submissions.
 
-    def __init__(self, samples: Sequence[Sample], positive: Positive, size: tuple[int, int]) -> None:
+    Args:
+        samples: what to validate on; every sample has a label.
+        labels: reads the labels.
+        size: (width, height) of the model's input.
+        instances: whether the metric compares objects.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], labels: LabelReader, size: tuple[int, int], *, instances: bool = False
+    ) -> None:
         self.samples = samples
-        self.positive = positive
+        self.labels = labels
         self.size = size
+        self.instances = instances
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | UserError:
-        """Return the image (3, h, w) uint8 RGB and the mask (native h, native w) bool; errors as `TrainDataset`."""
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Truth] | UserError:
+        """Return the image (3, h, w) uint8 RGB and its labels; errors as `TrainDataset`."""
+        sample = self.samples[index]
         try:
-            image, mask = _read_pair(self.samples[index], self.positive, self.size)
+            image = read_image(sample.image, self.size)
+            return _channels_first(image), self.labels.read_truth(sample, instances=self.instances)
         except UserError as error:
             return error
-        return _channels_first(image), torch.from_numpy(mask)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -124,7 +134,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Build one loader for all epochs: its workers start once and prefetch across epochs.
 
-    Batches are images (n, 3, h, w) uint8 and masks (n, 1, h, w) uint8.
+    Batches are images (n, 3, h, w) uint8 and masks (n, classes, h, w) uint8.
     """
     return DataLoader(
         dataset,
@@ -142,12 +152,12 @@ def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin
 def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Build the loader of the validation images; its workers persist between validations.
 
-    Batches are images (n, 3, h, w) uint8 and a list of n masks (native h, native w) bool, which may differ in size.
+    Batches are images (n, 3, h, w) uint8 and a list of n `Truth`, whose masks may differ in size.
     """
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        collate_fn=_collate_native_masks,
+        collate_fn=_collate_truths,
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
@@ -174,10 +184,10 @@ def num_loader_workers(on_cpu: bool) -> int:
     return 1 if on_cpu else min(available_cores(), 16)
 
 
-def fits_in_memory(samples: int, size: tuple[int, int]) -> bool:
+def fits_in_memory(samples: int, size: tuple[int, int], classes: int) -> bool:
     """Return whether decoded pairs of `size` = (width, height) take less than half of the free memory."""
     width, height = size
-    return samples * width * height * 4 < available_memory() / 2
+    return samples * width * height * (3 + classes) < available_memory() / 2
 
 
 def require_batch(samples: int, batch_size: int) -> None:
@@ -185,12 +195,6 @@ def require_batch(samples: int, batch_size: int) -> None:
     if samples < batch_size:
         what = f"is {batch_size}, but this fold has {samples} training images"
         raise UserError("train.batch_size", what, "set a smaller train.batch_size")
-
-
-def _read_pair(sample: Sample, positive: Positive, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image (h, w, 3) uint8 RGB at `size` = (width, height), and the mask (native h, native w) bool."""
-    assert sample.mask is not None
-    return read_image(sample.image, size), read_mask(sample.mask, positive)
 
 
 def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
@@ -205,11 +209,11 @@ def _collate_pairs(items: list[Any]) -> Any:
     return _first_error(items) or default_collate(items)
 
 
-def _collate_native_masks(items: list[Any]) -> Any:
+def _collate_truths(items: list[Any]) -> Any:
     if error := _first_error(items):
         return error
-    images, masks = zip(*items, strict=True)
-    return torch.stack(images), list(masks)
+    images, truths = zip(*items, strict=True)
+    return torch.stack(images), list(truths)
 
 
 def _disable_opencv_threads(_: int) -> None:

@@ -1,4 +1,4 @@
-"""Masks laid over pictures, as arrays."""
+"""Draw masks over images, as arrays."""
 
 from collections.abc import Sequence
 
@@ -7,44 +7,49 @@ import numpy as np
 
 from pipeline.data.images import resize_image
 
-_TINT = (255, 40, 110)
-_MISSED = (255, 200, 0)
-_EXTRA = (0, 220, 255)
+# Colors that color-blind people can tell apart (Okabe and Ito 2008), bright enough on a photograph.
+MASK_COLORS = ((255, 40, 110), (0, 158, 115), (86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 114, 178))
+MISSED_COLOR = (255, 200, 0)
+ADDED_COLOR = (0, 220, 255)
 
 
-def draw_overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.45) -> np.ndarray:
-    """Tint the masked part of a picture and draw its edge.
+def draw_overlay(image: np.ndarray, masks: np.ndarray, opacity: float = 0.45) -> np.ndarray:
+    """Tint the masked part of an image and draw its outline, in one color per class.
 
     Args:
-        image: (height, width, 3) uint8 RGB.
-        mask: (height, width) bool.
+        image: (h, w, 3) uint8 RGB.
+        masks: (classes, h, w) bool.
         opacity: of the tint, 0 to 1.
 
     Returns:
-        A new (height, width, 3) uint8 RGB picture.
+        A new (h, w, 3) uint8 RGB image.
     """
-    tinted = cv2.addWeighted(image, 1 - opacity, np.full_like(image, _TINT), opacity, 0)
-    result = np.where(mask[..., None], tinted, image)
-    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(result, edges, -1, _TINT, max(1, round(image.shape[1] / 960)))
+    result = image.copy()
+    thickness = max(1, round(image.shape[1] / 960))
+    for number, mask in enumerate(masks):
+        color = MASK_COLORS[number % len(MASK_COLORS)]
+        tinted = cv2.addWeighted(result, 1 - opacity, np.full_like(image, color), opacity, 0)
+        result = np.where(mask[..., None], tinted, result)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(result, outlines, -1, color, thickness)
     return result
 
 
-def draw_errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Show where a mask is wrong: yellow what it missed, cyan what it added, on a darkened picture.
+def draw_errors(image: np.ndarray, masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mark missed pixels (yellow) and added pixels (cyan) on a darkened image.
 
     Args:
-        image: (height, width, 3) uint8 RGB.
-        mask: (height, width) bool, predicted.
-        truth: (height, width) bool.
+        image: (h, w, 3) uint8 RGB.
+        masks: (classes, h, w) bool, predicted.
+        truth: (classes, h, w) bool.
     """
     result = (image * 0.6).astype(np.uint8)
-    result[truth & ~mask] = _MISSED
-    result[mask & ~truth] = _EXTRA
+    result[(truth & ~masks).any(axis=0)] = MISSED_COLOR
+    result[(masks & ~truth).any(axis=0)] = ADDED_COLOR
     return result
 
 
 def tile_images(rows: Sequence[Sequence[np.ndarray]], width: int = 480) -> np.ndarray:
-    """Tile pictures (h, w, 3) of any sizes into one, each as wide as `width` and as high as the first one then is."""
+    """Tile images (h, w, 3) of any size, each resized to `width` and to the height that the first one then has."""
     height = round(rows[0][0].shape[0] * width / rows[0][0].shape[1])
-    return np.vstack([np.hstack([resize_image(picture, (width, height)) for picture in row]) for row in rows])
+    return np.vstack([np.hstack([resize_image(image, (width, height)) for image in row]) for row in rows])

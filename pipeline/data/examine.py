@@ -1,7 +1,8 @@
-"""One image and its mask: opened, decoded in full, and held against what the competition promises."""
+"""Examine one image and its labels: decode them completely and compare them with what the competition states."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,21 +13,21 @@ import simplejpeg
 from pipeline.competition import Competition
 from pipeline.data.images import decode_image, image_size, read_bytes
 from pipeline.data.masks import read_mask
-from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, runs_to_rle
+from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 
-# Bytes of padding between two parts of a JPEG that say nothing of damage.
 _PADDING = 16
-_REFETCH = "fetch the file again, or remove it"
+"""Bytes between two parts of a JPEG that are padding of some cameras, not damage."""
+_REFETCH = "download the file again, or remove it"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing wrong with the data."""
+    """One fault of the data."""
 
     level: Literal["error", "warning"]
-    """An error stops the pipeline or makes its numbers wrong; a warning wants a look."""
+    """An error stops the pipeline or makes its figures wrong; a warning should be looked at."""
     file: str
     """Relative to the data folder."""
     what: str
@@ -34,139 +35,151 @@ class Finding:
 
 
 @dataclass
-class ExaminedPair:
-    """What opening one image and its mask has shown."""
+class ExaminedSample:
+    """The faults of one sample and the hashes of its files."""
 
     sample: Sample
     findings: list[Finding] = field(default_factory=list)
     image_hash: bytes | None = None
-    mask_hash: bytes | None = None
-    """None also for an empty mask: those are alike by right."""
+    mask_hashes: dict[Path, bytes] = field(default_factory=dict)
+    """Without empty masks, which are equal by nature."""
+    differs_from_csv: bool = False
+    """Whether the mask differs from its row in ``csv.train``."""
 
 
-def examine_pair(competition: Competition, data: Path, sample: Sample, row: str | None = None) -> ExaminedPair:
-    """Open an image and its mask.
+class Examiner:
+    """Examine samples of one competition.
 
     Args:
-        competition: the promises.
-        data: the folder that the names in the findings are relative to.
-        sample: the image, and the mask if it has one.
-        row: the same mask as the competition's CSV has it.
-
-    Returns:
-        The findings, and hashes of the contents. A file that cannot be read is a finding as well.
+        competition: what the data should be like.
+        data: the data folder; findings name files relative to it.
+        rows: RLE of ``csv.train`` by id, to compare with mask files; empty if there are none.
     """
-    seen = ExaminedPair(sample)
-    size = _open_image(competition, data, seen)
-    if sample.mask is not None:
-        _open_mask(competition, data, seen, sample.mask, size, row)
-    return seen
 
+    def __init__(self, competition: Competition, data: Path, rows: dict[str, str]) -> None:
+        self.competition = competition
+        self.data = data
+        self.rows = rows
 
-def _open_image(competition: Competition, data: Path, seen: ExaminedPair) -> tuple[int, int] | None:
-    """Decode an image; its (width, height), or None if it is broken."""
-    path = seen.sample.image
-    try:
-        content = read_bytes(path)
-        # Of the file and not of its pixels: copies are what goes wrong, and it costs a twentieth of decoding.
-        seen.image_hash = hashlib.blake2b(content, digest_size=16).digest()
-        complaint = _jpeg_complaint(content)
-        if complaint is not None:
-            decode_image(content, path)
-            if complaint.startswith("Corrupt JPEG data"):
-                # Pillow takes such files in silence, gray where the data is missing. (Damage that happens to be valid
-                # code shows in no decoder.) A few stray bytes between two parts are harmless: some cameras pad.
-                stray = re.search(r"(\d+) extraneous bytes", complaint)
-                level = "warning" if stray and int(stray[1]) <= _PADDING else "error"
-                seen.findings.append(
-                    Finding(level, relative_name(path, data), f"is damaged inside ({complaint})", _REFETCH)
+    def examine(self, sample: Sample) -> ExaminedSample:
+        """Decode the image and its labels. A file that cannot be read is a finding too."""
+        result = ExaminedSample(sample)
+        size = self._examine_image(result)
+        for _, path in sample.masks:
+            self._examine_mask(result, path, size)
+        if sample.rows and size:
+            self._examine_rows(result, sample.rows, size)
+        return result
+
+    def _add(self, result: ExaminedSample, level: Literal["error", "warning"], path: Path, what: str, fix: str) -> None:
+        result.findings.append(Finding(level, relative_name(path, self.data), what, fix))
+
+    def _examine_image(self, result: ExaminedSample) -> tuple[int, int] | None:
+        """Decode an image; return its (width, height), or None if it is broken."""
+        path = result.sample.image
+        try:
+            content = read_bytes(path)
+            # Hash the file, not its pixels: the common fault is a copy, and hashing costs a twentieth of decoding.
+            result.image_hash = hashlib.blake2b(content, digest_size=16).digest()
+            complaint = _jpeg_complaint(content)
+            if complaint is not None:
+                decode_image(content, path)
+                if complaint.startswith("Corrupt JPEG data"):
+                    # Pillow accepts such files and fills the rest with gray. Damage that is valid code by chance is
+                    # not visible to any decoder.
+                    stray = re.search(r"(\d+) extraneous bytes", complaint)
+                    level: Literal["error", "warning"] = "warning" if stray and int(stray[1]) <= _PADDING else "error"
+                    self._add(result, level, path, f"is damaged inside ({complaint})", _REFETCH)
+            size = image_size(path)
+        except UserError as error:
+            result.findings.append(finding_from_error(error, self.data))
+            return None
+        except Exception as error:  # A decoder that crashes on one file must not hide the faults of the others.
+            self._add(result, "error", path, f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
+            return None
+        wanted = self.competition.images.size
+        if wanted and size != wanted:
+            what = f"is {size[0]}×{size[1]} pixels; expected {wanted[0]}×{wanted[1]}"
+            self._add(result, "error", path, what, f"{_REFETCH}, or correct images.size")
+        return size
+
+    def _examine_mask(self, result: ExaminedSample, path: Path, size: tuple[int, int] | None) -> None:
+        try:
+            mask = read_mask(path, self.competition.masks.positive)
+            content = read_bytes(path)
+        except UserError as error:
+            result.findings.append(finding_from_error(error, self.data))
+            return
+        except Exception as error:  # As above.
+            self._add(result, "error", path, f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
+            return
+        height, width = mask.shape
+        if size and size != (width, height):
+            what = f"is {width}×{height} pixels, its image {size[0]}×{size[1]}"
+            self._add(result, "error", path, what, "give both the same size")
+        area = float(mask.mean())
+        if area:
+            result.mask_hashes[path] = hashlib.blake2b(content, digest_size=16).digest()
+        elif not self.competition.masks.may_be_empty:
+            self._add(result, "error", path, "is empty", "draw it, remove the pair, or set masks.may_be_empty")
+        lowest, highest = self.competition.masks.area
+        if area and not lowest <= area <= highest:
+            what = f"covers {area:.2%} of the image; expected {lowest:.1%} to {highest:.1%}"
+            self._add(result, "warning", path, what, "look at it, or correct masks.area")
+        row = self.rows.get(result.sample.id)
+        fault = None if row is None else _difference(mask, row, self.competition)
+        if fault:
+            result.differs_from_csv = True
+            what = f"differs from its row in {self.competition.csv.train}: {fault}"
+            self._add(result, "error", path, what, "download both again; only one can be right")
+
+    def _examine_rows(self, result: ExaminedSample, rows: Sequence[tuple[int, str]], size: tuple[int, int]) -> None:
+        path = self.data / str(self.competition.csv.train)
+        pixels, format = size[0] * size[1], rle_format(self.competition)
+        for _, rle in rows:
+            try:
+                area = parse_rle(rle, pixels, format)[:, 1].sum() / pixels
+            except ValueError as error:
+                what = f"has a faulty row for {result.sample.id}: {error}"
+                self._add(result, "error", path, what, "download it again, or correct csv.base or csv.offsets")
+                continue
+            lowest, highest = self.competition.masks.area
+            if not lowest <= area <= highest:
+                what = (
+                    f"has a mask for {result.sample.id} that covers {area:.2%}; expected {lowest:.1%} to {highest:.1%}"
                 )
-        size = image_size(path)
-    except UserError as error:
-        seen.findings.append(finding_from_error(error, data, path))
-        return None
-    except Exception as error:  # A decoder that stumbles over one file must not hide what is wrong with the others.
-        seen.findings.append(_crash(error, data, path))
-        return None
-    wanted = competition.images.size
-    if wanted and size != wanted:
-        what = f"is {size[0]} × {size[1]} pixels; expected {wanted[0]} × {wanted[1]}"
-        seen.findings.append(Finding("error", relative_name(path, data), what, f"{_REFETCH}, or correct images.size"))
-    return size
+                self._add(result, "warning", path, what, "look at it, or correct masks.area")
 
 
 def _jpeg_complaint(content: bytes) -> str | None:
-    """What the strict decoder says of a JPEG, "" of another format (both want a second look); None if all is well."""
+    """Return the strict decoder's complaint about a JPEG, "" for other formats, None if there is none."""
     if not content.startswith(b"\xff\xd8"):
         return ""
     try:
-        # All data is read at any scale; an eighth saves half of the time.
+        # All data is read at any scale; an eighth takes half the time.
         simplejpeg.decode_jpeg(content, "RGB", min_height=1, min_width=1)
     except ValueError as error:
         return str(error)
     return None
 
 
-def _open_mask(
-    competition: Competition, data: Path, seen: ExaminedPair, path: Path, size: tuple[int, int] | None, row: str | None
-) -> None:
-    """Decode the mask of an image of this size and compare it to its row in the competition's CSV."""
-    name = relative_name(path, data)
-    try:
-        mask = read_mask(path, competition.masks.positive)
-        content = read_bytes(path)
-    except UserError as error:
-        seen.findings.append(finding_from_error(error, data, path))
-        return
-    except Exception as error:  # As above.
-        seen.findings.append(_crash(error, data, path))
-        return
-    height, width = mask.shape
-    share = float(mask.mean())
-    lowest, highest = competition.masks.area
-    if size and size != (width, height):
-        what = f"is {width} × {height} pixels, its image {size[0]} × {size[1]}"
-        seen.findings.append(Finding("error", name, what, "give both the same size"))
-    if share:
-        seen.mask_hash = hashlib.blake2b(content, digest_size=16).digest()
-    elif not competition.masks.may_be_empty:
-        fix = "draw it, remove the pair, or set masks.may_be_empty"
-        seen.findings.append(Finding("error", name, "is empty", fix))
-    if share and not lowest <= share <= highest:
-        what = f"covers {share:.2%} of the image; expected {lowest:.1%} to {highest:.1%}"
-        seen.findings.append(Finding("warning", name, what, "look at it, or correct masks.area"))
-    fault = None if row is None else _difference(mask, row, competition)
-    if fault:
-        what = f"differs from its row in {competition.csv.train}: {fault}"
-        seen.findings.append(Finding("error", name, what, "fetch both again; only one can be right"))
-
-
 def _difference(mask: np.ndarray, text: str, competition: Competition) -> str | None:
-    """How a mask differs from a run-length encoding; None if it does not."""
-    runs = mask_to_runs(mask, competition.csv.order)
-    if runs_to_rle(runs) == text:
-        return None
+    """Describe how a mask differs from its RLE; None if it does not."""
+    format = rle_format(competition)
+    runs = mask_to_runs(mask, format.order)
     try:
-        others = parse_rle(text, mask.size)
+        others = parse_rle(text, mask.size, format)
     except ValueError as error:
         return str(error)
     pixels = int(runs[:, 1].sum() + others[:, 1].sum()) - 2 * count_overlap(runs, others)
     return f"{pixels:,} pixels" if pixels else None
 
 
-def finding_from_error(error: UserError, data: Path, path: Path | None = None) -> Finding:
-    """Take a sentence "file: what is wrong; what to do" apart."""
-    text = str(error)
-    if path is None or not text.startswith(f"{path}: "):
-        path = Path(text.partition(": ")[0])
-    rest = text.removeprefix(f"{path}: ")
-    what, _, fix = rest.rpartition("; ")
-    return Finding("error", relative_name(path, data), what or rest, fix if what else _REFETCH)
-
-
-def _crash(error: Exception, data: Path, path: Path) -> Finding:
-    return Finding("error", relative_name(path, data), f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
+def finding_from_error(error: UserError, data: Path) -> Finding:
+    """Convert an error about a file into a finding."""
+    return Finding("error", relative_name(Path(error.where), data), error.what, error.fix or _REFETCH)
 
 
 def relative_name(path: Path, data: Path) -> str:
+    """Return a path relative to the data folder, if it is inside."""
     return path.relative_to(data).as_posix() if path.is_relative_to(data) else path.as_posix()

@@ -1,4 +1,4 @@
-"""Files to arrays: photos at the scale they are needed, masks as they are."""
+"""Read images: decode files to RGB arrays at the scale that is needed."""
 
 import io
 import struct
@@ -12,16 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
 
-# The JPEG decoder can shrink by eighths on its way, which costs a fraction of a full decode. Being this little
-# below the wanted size is allowed, so that half of 1918 serves for 960.
 TOLERANCE = 0.98
+"""The JPEG decoder downsamples by eighths at a fraction of the cost of a full decode. Its result may be this much
+smaller than the wanted size, so that half of 1918 serves for 960."""
 
-# Pillow refuses pictures of more than 179 million pixels as attacks; a panorama may have more.
+# Pillow refuses images of more than 179 million pixels as attacks; panoramas and slides have more.
 Image.MAX_IMAGE_PIXELS = 2**31
 
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_ORIENTATION = 0x0112  # EXIF tag
 _DIRECT_MODES = ("RGB", "L")
-# What Pillow's readers were seen to raise on damaged files.
 DECODER_ERRORS = (
     OSError,
     ValueError,
@@ -31,60 +30,61 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
     UnidentifiedImageError,
+    Image.DecompressionBombError,
 )
+"""What Pillow's readers were seen to raise on damaged files."""
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a photo of any common format.
+    """Read an image of any common format.
 
-    Grayscale becomes three equal channels, transparency is laid on white, CMYK is converted, and a picture that
-    its EXIF data calls rotated is turned upright.
+    Grayscale becomes three equal channels, transparency is blended with white, CMYK is converted, and the EXIF
+    orientation is applied.
 
     Args:
         path: the file.
-        size: (width, height) of the result; None keeps the file's own.
+        size: (width, height) of the result; None keeps the file's.
 
     Returns:
-        (height, width, 3) uint8, RGB.
+        (h, w, 3) uint8 RGB.
 
     Raises:
-        UserError: the file is missing, truncated, or no picture.
+        UserError: the file is missing, truncated, or not an image.
     """
     return decode_image(read_bytes(path), path, size)
 
 
 def decode_image(data: bytes, path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Like `read_image`, from bytes already read; `path` is for the messages."""
+    """Decode an image from the bytes of a file; `path` is for messages. See `read_image`."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            upright = picture.getexif().get(_ORIENTATION, 1) == 1
             image = None
-            if picture.format == "JPEG" and picture.mode in _DIRECT_MODES and upright:
+            if picture.format == "JPEG" and picture.mode in _DIRECT_MODES and _orientation(picture) == 1:
                 image = _decode_jpeg(data, size)
             if image is None:
-                image = _convert(picture)
+                image = _to_rgb(picture)
     except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be decoded ({error})", "fetch the file again, or remove it") from None
+        raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
     return image if size is None else resize_image(image, size)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture as `read_image` would return it, from its header alone.
+    """Return the (width, height) that `read_image` would return, from the file's header.
 
     Raises:
-        UserError: the file is missing or no picture.
+        UserError: the file is missing or not an image.
     """
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            # Orientations 5 to 8 lie on their side.
-            return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+            # Orientations 5 to 8 exchange the axes.
+            return (height, width) if _orientation(picture) >= 5 else (width, height)
     except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be opened ({error})", "fetch the file again, or remove it") from None
+        raise UserError(path, f"cannot be opened ({error})", "download the file again, or remove it") from None
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (height, width[, 3]) uint8 to `size` = (width, height): by area when shrinking, else linearly."""
+    """Resize (h, w[, c]) uint8 to `size` = (width, height): mean of areas when shrinking, else bilinear."""
     height, width = image.shape[:2]
     if (width, height) == size:
         return image
@@ -93,10 +93,10 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """Read a file.
 
     Raises:
-        UserError: it is missing, a folder, or may not be read.
+        UserError: it is missing, a folder, or not readable.
     """
     try:
         return path.read_bytes()
@@ -104,20 +104,27 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
 
 
+def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8. Values outside that range, and text, mean 1: no reader applies them."""
+    value = picture.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray | None:
-    """Decode at the smallest scale that is enough; None if this decoder has any complaint, which Pillow then judges."""
+    """Decode at the smallest sufficient scale; None if this strict decoder complains, for Pillow to try."""
     width, height = (int(side * TOLERANCE) for side in size or (0, 0))
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
+        image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     except ValueError:
         return None
+    return image
 
 
-def _convert(picture: Image.Image) -> np.ndarray:
-    """Any picture Pillow can open → (height, width, 3) uint8 RGB, upright."""
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
-        # 16-bit grayscale: `convert` would cut it off at 255 instead of scaling it.
+        # 16-bit grayscale: `convert` would clip at 255 instead of scaling.
         values = np.asarray(picture, dtype=np.float32)
         picture = Image.fromarray((values / max(values.max(), 1) * 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

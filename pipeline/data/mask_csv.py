@@ -1,6 +1,6 @@
-"""CSV files of ids and run-length encoded masks: streamed in, streamed out, never whole in memory.
+"""CSV files of masks as run-length encoding, read and written row by row in constant memory.
 
-A full Carvana submission is 100,064 rows and about 0.9 GB of text, or 0.4 GB as `.csv.gz`.
+A full Carvana submission has 100,064 rows and about 0.9 GB of text, or 0.4 GB as ``.csv.gz``.
 """
 
 import csv
@@ -8,108 +8,119 @@ import gzip
 import io
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from pipeline.data.row_format import RowFormat
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 
-# The csv module stops at 131,072 characters a field, which a ragged mask of a large image has. A limit is still wanted:
-# a quote that is never closed would otherwise pull the rest of the file into memory.
+# The csv module's default of 131,072 characters is too short for a ragged mask of a large image. There is still a
+# limit, because a quote that is never closed would otherwise pull the rest of the file into memory.
 _LONGEST_FIELD = 2**27
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # Measured on real masks: level 6 takes 3.7 times as long as level 4 and makes the file 3 % smaller.
-_LEVEL = 4
+_COMPRESSION_LEVEL = 4
 
 
 class MaskRow(NamedTuple):
-    """One mask of a file."""
+    """One row of a file."""
 
     line: int
-    """Where it stands, counted from 1; the header is line 1."""
+    """Line in the file, from 1; the header is line 1."""
     id: str
+    class_index: int
+    """0 if the competition has no classes."""
     rle: str
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """(id, index of the class)."""
+        return self.id, self.class_index
 
-def write_mask_csv(path: Path, columns: tuple[str, str], rows: Iterable[tuple[str, str]]) -> int:
-    """Write (id, rle) rows as they come, in constant memory; the file is whole or not there.
 
-    The same rows give the same bytes wherever the same zlib is installed: a `.csv.gz` holds no time and no name.
+def write_mask_csv(path: Path, format: RowFormat, rows: Iterable[tuple[str, int, str]]) -> int:
+    """Write (id, index of the class, RLE) rows as they come, in constant memory, atomically.
+
+    The same rows give the same bytes with the same zlib: a ``.csv.gz`` has no time and no name inside.
 
     Returns:
         The number of rows without the header.
 
     Raises:
-        UserError: `path` ends neither in .csv nor in .csv.gz, an id is no valid text, or the file cannot be written.
+        UserError: `path` ends neither in .csv nor in .csv.gz, an id is not valid text, or the file cannot be written.
     """
-    _require_ending(path)
+    _require_suffix(path)
     count = 0
     with atomic_write(path) as temporary, temporary.open("wb") as raw:
-        stream = gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) if path.name.endswith(".gz") else raw
+        stream = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, raw, mtime=0) if path.name.endswith(".gz") else raw
         with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(columns)
-            for id, rle in rows:
+            writer.writerow(format.header)
+            for id, class_index, rle in rows:
                 try:
                     id.encode()
                 except UnicodeEncodeError:
                     raise UserError(path, f"the id {id!r} cannot be written as UTF-8", "rename its image") from None
-                writer.writerow((id, rle))
+                writer.writerow(format.render(id, class_index, rle))
                 count += 1
     return count
 
 
-def read_mask_csv(path: Path, columns: tuple[str, str] | None = None) -> Iterator[MaskRow]:
-    """Read a file row by row; the masks are not looked at.
+def read_mask_csv(path: Path, format: RowFormat, *, extra_columns: bool = False) -> Iterator[MaskRow]:
+    """Read a file row by row. The RLE is not checked.
 
     Args:
         path: a .csv or .csv.gz file.
-        columns: the header it must have; None takes any two.
+        format: the columns that it must have.
+        extra_columns: accept other columns besides, and any order.
 
     Raises:
-        UserError: the file cannot be read, is damaged, has another header, or a row that is not an id and a mask.
+        UserError: the file cannot be read or is damaged, has another header, or a row does not fit the format.
     """
-    lines = read_csv_records(path)
-    _, header = next(lines, (1, []))
-    if len(header) != 2 or (columns and tuple(header) != columns):
-        raise UserError(path, f"{header_fault(header, columns)}")
-    for line, fields in lines:
-        if len(fields) != 2:
-            raise UserError(path, f"line {line} has {len(fields)} fields", "expected an id and a mask")
-        yield MaskRow(line, *fields)
-
-
-def read_header(path: Path) -> tuple[str, str]:
-    """The header of a file; UserError as in `read`."""
-    _, header = next(read_csv_records(path), (1, []))
-    if len(header) != 2:
-        raise UserError(path, f"{header_fault(header, None)}")
-    return header[0], header[1]
+    records = read_csv_records(path)
+    _, header = next(records, (1, []))
+    if extra_columns and set(format.header) <= set(header):
+        indexes = [header.index(column) for column in format.header]
+    elif tuple(header) == format.header:
+        indexes = []
+    else:
+        what, fix = describe_header(header, format.header)
+        raise UserError(path, what, fix)
+    for line, fields in records:
+        if len(fields) != len(header):
+            what = f"line {line} has {len(fields)} fields instead of {len(header)}"
+            raise UserError(path, what, "correct it, or download the file again")
+        if indexes:
+            fields = [fields[index] for index in indexes]
+        try:
+            yield MaskRow(line, *format.parse(fields))
+        except ValueError as error:
+            raise UserError(path, f"line {line}: {error}", "correct it, or csv.columns") from None
 
 
 def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """All lines of a file as (number of the line, fields), the header first, whatever they hold.
+    """Read all records of a file as (line, fields), the header first.
 
     Raises:
-        UserError: the file is missing or a folder, ends otherwise than .csv or .csv.gz, is not what its ending says,
-            is cut off or damaged, is not UTF-8, or has broken quotes.
+        UserError: the file is missing or a folder, has another suffix than .csv or .csv.gz, is not what its suffix
+            says, is incomplete or damaged, is not UTF-8, or has broken quotes.
     """
-    _require_ending(path)
+    _require_suffix(path)
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-    again = "write or fetch it again"
+    again = "write or download it again"
     line = 0
     try:
         with path.open("rb") as raw:
             packed = raw.peek(2)[:2] == _GZIP_MAGIC
             if packed != path.name.endswith(".gz"):
-                raise UserError(
-                    path, f"{'is' if packed else 'is not'} gzip, unlike its name says", f"rename it or {again}"
-                )
+                what = "is gzip, but has no suffix .gz" if packed else "has the suffix .gz, but is not gzip"
+                raise UserError(path, what, f"rename it, or {again}")
             stream = gzip.GzipFile(fileobj=raw) if packed else raw
             with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
                 reader = csv.reader(text, strict=True)
@@ -119,38 +130,43 @@ def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError:
         raise UserError(path, f"is not UTF-8 text after line {line}", again) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(path, f"is cut off or damaged after line {line} ({error})", again) from None
+        raise UserError(path, f"is incomplete or damaged after line {line} ({error})", again) from None
     except csv.Error as error:
         raise UserError(path, f"line {line + 1} is not CSV ({error})", again) from None
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
 
 
-def header_fault(header: list[str], columns: tuple[str, str] | None) -> str:
-    """What is wrong with the first line of a file."""
-    expected = ",".join(columns) if columns else "two columns, the id and the mask"
+def describe_header(header: Sequence[str], expected: Sequence[str]) -> tuple[str, str]:
+    """Return what is wrong with a header and how to correct it."""
+    wanted = f"the header must be {','.join(expected)}"
     if not header:
-        return f"is empty; expected the header {expected}"
+        return "is empty", wanted
     if header[0].startswith("\ufeff"):
-        return f"begins with a byte order mark; save it as UTF-8 without one, the header being {expected}"
-    return f"its header is {','.join(header)[:80]!r}; expected {expected}"
+        return "starts with a byte order mark", f"save it as UTF-8 without one; {wanted}"
+    return f"has the header {','.join(header)[:80]!r}", wanted
 
 
 class MaskCsvLookup:
-    """The rows of one file in the order in which another file wants them; a context manager.
+    """The rows of one file in the order of another file; a context manager.
 
-    As long as both files have the same order, rows are passed on as they are read. At the first row out of order the
-    rest of the file goes to a temporary file, with the place of each id in memory: a gzip stream cannot be sought in,
-    and the text of a full submission is 0.9 GB, which would be needed once for each file of a blend.
+    As long as both files have the same order, rows are passed on as they are read. At the first difference the rest
+    of the file is written to a temporary file, and the position of each row is kept in memory: a gzip stream cannot
+    be searched, and a full submission has 0.9 GB of text, for each file of a blend.
+
+    Args:
+        path: the file to read.
+        format: its columns.
+        folder: where the temporary file goes; the system's folder if None.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, str] | None = None, spool: Path | None = None) -> None:
-        """Open `path`; `spool` is the folder for the temporary file, None the system's."""
+    def __init__(self, path: Path, format: RowFormat, folder: Path | None = None) -> None:
         self.path = path
-        self._rows = read_mask_csv(path, columns)
-        self._spool_folder = spool
-        self._places: dict[str, tuple[int, int, int]] = {}
-        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self.format = format
+        self._rows = read_mask_csv(path, format)
+        self._folder = folder
+        self._places: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> "MaskCsvLookup":
         return self
@@ -159,43 +175,48 @@ class MaskCsvLookup:
         if self._file:
             self._file.close()
 
-    def take(self, id: str) -> MaskRow:
-        """The row of `id`, which may be taken once.
+    def take(self, key: tuple[str, int]) -> MaskRow:
+        """Return the row of a key, which can be taken once.
 
         Raises:
-            UserError: there is no such row (any more), or the file has an id twice or cannot be read.
+            UserError: there is no such row (any more), or the file repeats a key or cannot be read.
         """
         if not self._file:
             row = next(self._rows, None)
-            if row and row.id == id:
+            if row and row.key == key:
                 return row
-            self._spool(row)
-        if id not in self._places:
-            raise UserError(self.path, f"has no row for {id}", "all files need the same ids, each once")
-        line, start, length = self._places.pop(id)
+            self._file = self._spool(row)
+        if key not in self._places:
+            what = f"has no row for {self.format.describe_key(*key)}"
+            raise UserError(self.path, what, "all files need the same ids, each once")
+        line, start, length = self._places.pop(key)
         self._file.seek(start)
-        return MaskRow(line, id, self._file.read(length).decode())
+        return MaskRow(line, *key, self._file.read(length).decode())
 
     def finish(self) -> None:
         """Raise a UserError if a row was not taken."""
         row = next(self._rows, None)
-        left = next(iter(self._places), row.id if row else None)
+        left = next(iter(self._places), row.key if row else None)
         if left is not None:
-            raise UserError(self.path, f"has a row for {left} that the others do not", "all files need the same ids")
+            what = f"has a row for {self.format.describe_key(*left)} that the others do not have"
+            raise UserError(self.path, what, "all files need the same ids")
 
-    def _spool(self, row: MaskRow | None) -> None:
-        self._file = tempfile.TemporaryFile(dir=self._spool_folder)  # noqa: SIM115 - closed by __exit__
+    def _spool(self, row: MaskRow | None) -> BinaryIO:
+        """Write `row` and the rest of the file to a temporary file."""
+        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
         start = 0
         while row:
-            if row.id in self._places:
-                raise UserError(self.path, f"line {row.line} has {row.id} again", "remove one of its rows")
+            if row.key in self._places:
+                what = f"line {row.line} repeats {self.format.describe_key(*row.key)}"
+                raise UserError(self.path, what, "remove one of its rows")
             text = row.rle.encode()
-            self._file.write(text)
-            self._places[row.id] = (row.line, start, len(text))
+            file.write(text)
+            self._places[row.key] = (row.line, start, len(text))
             start += len(text)
             row = next(self._rows, None)
+        return file
 
 
-def _require_ending(path: Path) -> None:
+def _require_suffix(path: Path) -> None:
     if not path.name.endswith(CSV_SUFFIXES):
         raise UserError(path, "ends neither in .csv nor in .csv.gz", "rename it")

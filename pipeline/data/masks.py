@@ -1,81 +1,70 @@
-"""Read masks, resize them, measure them."""
+"""Read mask files and resize masks."""
 
 import io
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pipeline.competition import Competition
 from pipeline.data.images import DECODER_ERRORS, read_bytes, resize_image
-from pipeline.data.samples import Sample
 from pipeline.errors import UserError
-from pipeline.host import available_cores
-
-
-def measure_mask_areas(samples: Sequence[Sample], competition: Competition) -> list[float]:
-    """The covered share of each image, 0 to 1, in the order of `samples`."""
-
-    def area(sample: Sample) -> float:
-        assert sample.mask is not None
-        return float(read_mask(sample.mask, competition.masks.positive).mean())
-
-    pool = ThreadPoolExecutor(available_cores())
-    try:
-        return list(tqdm(pool.map(area, samples), total=len(samples), desc="mask areas", unit="img"))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after a broken mask, the others are not waited for
 
 
 def read_mask(path: Path, positive: int | str) -> np.ndarray:
-    """Read a mask at its own size.
+    """Read a mask file at its own size.
 
     Args:
-        path: a GIF, PNG or other lossless file; of a palette image the indices count, not the colours.
-        positive: 1 or 255, the value of the object beside 0, or "nonzero" for any.
+        path: a GIF, PNG or other lossless file; in a palette image the indices count, not the colors.
+        positive: value of the object, 1 or 255, beside 0 for the background; "nonzero" for any value.
 
     Returns:
-        (height, width) bool.
+        (h, w) bool.
 
     Raises:
-        UserError: the file cannot be decoded, has colours, or has values other than 0 and `positive`.
+        UserError: the file cannot be decoded, has colors, or has other values than 0 and `positive`.
     """
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as picture:
             values = np.asarray(picture)
             mode = picture.mode
     except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be decoded ({error})", "fetch the file again, or remove it") from None
+        raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
     if values.ndim == 3:
-        # Masks saved as RGB or RGBA: equal channels are a grayscale picture in disguise, an alpha channel says nothing.
-        colours = values[..., :1] if mode == "LA" else values[..., :3]
-        if (colours != colours[..., :1]).any():
-            raise UserError(path, "is a colour picture, not a mask", "save it with one channel")
-        values = colours[..., 0]
-    mask = values != 0
+        # A grayscale mask saved as RGB or RGBA has equal channels; the alpha channel is ignored.
+        channels = values[..., :1] if mode == "LA" else values[..., :3]
+        if (channels != channels[..., :1]).any():
+            raise UserError(path, "is a color image, not a mask", "save it with one channel")
+        values = channels[..., 0]
+    mask: np.ndarray = values != 0
     if mode == "1" or positive == "nonzero":
         return mask
     if (mask & (values != positive)).any():
-        found = ", ".join(map(str, np.unique(values)[:6]))
-        # The usual mistake gets its own mend.
+        found = np.unique(values)[:6].tolist()
         other = {1: 255, 255: 1}[int(positive)]
-        fix = f"set masks.positive = {other}" if found in (str(other), f"0, {other}") else "save it without smoothing"
-        raise UserError(path, f"mask values are {{{found}}}", f"expected {{0, {positive}}}: {fix}")
+        fix = f"set masks.positive = {other}" if set(found) <= {0, other} else "save it without interpolated values"
+        what = f"has the values {', '.join(map(str, found))}; expected only 0 and {positive}"
+        raise UserError(path, what, fix)
     return mask
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Shrink a mask softly for training.
+    """Resize a mask for training, without rounding.
 
     Args:
-        mask: (height, width) bool.
+        mask: (h, w) bool.
         size: (width, height).
 
     Returns:
-        (height, width) uint8: 255 × the share of each new pixel that the mask covers. Rounding it to 0 or 1 instead
-        would limit the Dice at native size to 0.998 at half scale.
+        (height, width) uint8: 255 × the fraction of each new pixel that the mask covers. Rounded to 0 and 1, the Dice
+        at native size could not exceed 0.998 at half scale.
     """
     return resize_image(mask.astype(np.uint8) * 255, size)
+
+
+def resize_mask_binary(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask (h, w) bool to `size` = (width, height), bool, by nearest neighbor."""
+    if mask.shape == size[::-1]:
+        return mask
+    resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return resized > 0

@@ -1,51 +1,74 @@
-"""Run-length encoding of masks as Kaggle's CSV files have it.
+"""Run-length encoding (RLE) of masks, as in Kaggle's CSV files.
 
-The pixels of a mask are numbered from 1, along the rows (`order="row"`, Carvana) or down the columns
-(`order="column"`, most other competitions). A mask is the text `start length start length …` of its runs.
+Pixels are numbered from 1 along the rows (``order="row"``, Carvana) or down the columns (``order="column"``, most other
+competitions). A mask is the text ``start length start length ...`` of its runs.
 
-Everything works on arrays of runs; text and masks are two ways of writing them.
+Everything works on arrays of runs, (n, 2) int64 with a 0-based start and a length each, sorted and disjoint. Texts and
+masks are converted to and from them. Pure functions.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from pipeline.competition import PixelOrder
+from pipeline.competition import Competition, PixelOrder
 
 
-def mask_to_rle(mask: np.ndarray, order: PixelOrder = "row") -> str:
-    """Write a mask as text.
+@dataclass(frozen=True)
+class RleFormat:
+    """How a competition writes runs; see `pipeline.competition.CsvConfig`."""
+
+    order: PixelOrder = "row"
+    offsets: Literal["absolute", "relative"] = "absolute"
+    base: int = 1
+    empty: str = ""
+
+
+DEFAULT_FORMAT = RleFormat()
+
+
+def rle_format(competition: Competition) -> RleFormat:
+    """Return the RLE format of a competition."""
+    csv = competition.csv
+    return RleFormat(csv.order, csv.offsets, csv.base, csv.empty)
+
+
+def mask_to_rle(mask: np.ndarray, format: RleFormat = DEFAULT_FORMAT) -> str:
+    """Encode a mask.
 
     Args:
-        mask: (height, width), bool or integers 0 and 1.
-        order: how the pixels are numbered.
+        mask: (h, w), bool or integers 0 and 1.
+        format: of the text.
 
     Returns:
-        `"start length start length …"`, 1-based; the empty string for an empty mask.
+        ``"start length start length ..."``; ``format.empty`` for an empty mask.
 
     Raises:
-        ValueError: the array is not two-dimensional or has values other than 0 and 1.
+        ValueError: the array is not two-dimensional or has other values than 0 and 1.
     """
-    return runs_to_rle(mask_to_runs(mask, order))
+    return runs_to_rle(mask_to_runs(mask, format.order), format)
 
 
-def rle_to_mask(text: str, shape: tuple[int, int], order: PixelOrder = "row") -> np.ndarray:
-    """Read a mask from text.
+def rle_to_mask(text: str, shape: tuple[int, int], format: RleFormat = DEFAULT_FORMAT) -> np.ndarray:
+    """Decode a mask.
 
     Args:
-        text: `"start length …"`, 1-based; empty for an empty mask.
-        shape: (height, width).
-        order: how the pixels are numbered.
+        text: as `mask_to_rle` returns it.
+        shape: (h, w) of the mask.
+        format: of the text.
 
     Returns:
-        The mask, (height, width), bool.
+        (h, w) bool.
 
     Raises:
         ValueError: the text is not a list of sorted, disjoint runs inside the image; the message says where.
     """
-    return runs_to_mask(parse_rle(text, shape[0] * shape[1]), shape, order)
+    return runs_to_mask(parse_rle(text, shape[0] * shape[1], format), shape, format.order)
 
 
 def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
-    """The runs of a mask: (n, 2) int64, a 0-based start and a length each, sorted."""
+    """Find the runs of a mask (h, w); arguments and errors as `mask_to_rle`."""
     if mask.ndim != 2:
         raise ValueError(f"mask has shape {mask.shape}; expected (height, width)")
     if mask.dtype != bool:
@@ -53,8 +76,8 @@ def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
             raise ValueError(f"mask values reach from {mask.min()} to {mask.max()}; expected only 0 and 1")
         mask = mask.astype(bool)
     pixels = mask.ravel() if order == "row" else mask.T.ravel()
-    # One comparison finds where a run starts or ends; the first and the last pixel have no neighbour outside the
-    # image, so a run that touches them is closed by hand. Forgetting that is the classic error of this encoding.
+    # One comparison finds where runs start and end. The first and the last pixel have no neighbor outside the image,
+    # so runs that touch them are closed separately; forgetting that is the classic error of this encoding.
     bounds = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     if pixels.size and pixels[0]:
         bounds = np.concatenate([[0], bounds])
@@ -65,88 +88,103 @@ def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
 
 
 def runs_to_mask(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder = "row") -> np.ndarray:
-    """The mask of sorted, disjoint runs: (height, width) bool."""
+    """Paint runs into a mask of `shape` (h, w): (h, w) bool."""
     height, width = shape
     bounds = np.empty(2 * len(runs) + 2, dtype=np.int64)
     bounds[0], bounds[-1] = 0, height * width
     bounds[1:-1:2] = runs[:, 0]
     bounds[2:-1:2] = runs[:, 0] + runs[:, 1]
-    # Between two bounds all pixels are equal: background first, then in turn.
+    # All pixels between two bounds are equal: background first, then in turn.
     pixels = np.repeat(np.arange(len(bounds) - 1) % 2 == 1, np.diff(bounds))
     return pixels.reshape(height, width) if order == "row" else pixels.reshape(width, height).T
 
 
-def runs_to_rle(runs: np.ndarray) -> str:
-    """The text of runs with 0-based starts."""
-    return " ".join(map(str, (runs + (1, 0)).ravel().tolist()))
+def expand_runs(runs: np.ndarray) -> np.ndarray:
+    """List the numbers of all pixels in runs, from 0, rising: (pixels,) int64."""
+    ends = np.cumsum(runs[:, 1])
+    numbers: np.ndarray = np.arange(ends[-1] if len(ends) else 0)
+    numbers += np.repeat(runs[:, 0] - (ends - runs[:, 1]), runs[:, 1])
+    return numbers
 
 
-def parse_rle(text: str, pixels: int) -> np.ndarray:
-    """Read and prove the runs of a text.
+def runs_to_rle(runs: np.ndarray, format: RleFormat = DEFAULT_FORMAT) -> str:
+    """Write runs as text."""
+    if not len(runs):
+        return format.empty
+    if format.offsets == "relative":
+        starts = runs[:, 0].copy()
+        starts[1:] -= runs[:-1].sum(axis=1)
+        starts[0] += format.base
+        runs = np.stack([starts, runs[:, 1]], axis=1)
+    else:
+        runs = runs + (format.base, 0)
+    return " ".join(map(str, runs.ravel().tolist()))
+
+
+def parse_rle(text: str, pixels: int, format: RleFormat = DEFAULT_FORMAT) -> np.ndarray:
+    """Read and check the runs of a text.
 
     Args:
-        text: `"start length …"`, 1-based.
-        pixels: height × width of the image.
+        text: ``"start length ..."``, or ``format.empty``.
+        pixels: number of pixels of the image.
+        format: of the text.
 
     Returns:
-        (n, 2) int64, 0-based starts and lengths, sorted and disjoint. Runs that touch are allowed.
+        (n, 2) int64. Runs that touch are allowed.
 
     Raises:
-        ValueError: the text has something other than decimal numbers, an odd count of them, a start below 1, a
-            length below 1, runs out of order or overlapping, or a run that leaves the image.
+        ValueError: the text has something else than decimal numbers, an odd number of them, a start before the first
+            pixel, a length below 1, runs that are not sorted or overlap, or a run that leaves the image.
     """
+    if format.empty and text.strip() == format.empty:
+        return np.empty((0, 2), dtype=np.int64)
     fields = text.split()
-    # isdigit alone would let other scripts' digits through, which Kaggle's reader may not know.
+    # isdigit alone accepts the digits of other scripts too, which Kaggle may not.
     for field in fields if not (text.isascii() and "".join(fields).isdigit()) else ():
         if not (field.isascii() and field.isdigit()):
             raise ValueError(f"{field[:20]!r} is not a whole number")
     if len(fields) % 2:
-        raise ValueError(f"{len(fields)} numbers do not make pairs of start and length")
+        raise ValueError(f"{len(fields)} numbers are not pairs of start and length")
     try:
-        runs = np.array(fields, dtype=np.int64).reshape(-1, 2) - (1, 0)
+        runs = np.array(fields, dtype=np.int64).reshape(-1, 2)
     except OverflowError:
         raise ValueError("a number is too large") from None
+    if format.offsets == "relative":
+        if len(runs) and runs.max() > pixels:
+            raise ValueError(f"a number is larger than the {pixels} pixels of the image")
+        runs[1:, 0] += np.cumsum(runs.sum(axis=1))[:-1]
+    if len(runs):
+        runs[:, 0] -= format.base
+    _check_runs(runs, pixels, format)
+    return runs
+
+
+def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
     starts, lengths = runs[:, 0], runs[:, 1]
     ends = starts + lengths
     faults = (
-        (starts < 0, "starts below pixel 1"),
+        (starts < 0, f"starts before pixel {format.base}"),
         (lengths < 1, "has length 0"),
-        (np.append(False, starts[1:] < ends[:-1]), "starts before the one ahead of it ends"),
+        (np.append(False, starts[1:] < ends[:-1]), "starts before the previous run ends"),
         ((starts >= pixels) | (lengths > pixels - starts), f"leaves the image of {pixels} pixels"),
     )
     for where, fault in faults:
         if where.any():
             index = int(where.argmax())
-            raise ValueError(f"run {index + 1} ({starts[index] + 1} {lengths[index]}) {fault}")
-    return runs
+            raise ValueError(f"run {index + 1} ({starts[index] + format.base} {lengths[index]}) {fault}")
 
 
 def count_overlap(first: np.ndarray, second: np.ndarray) -> int:
-    """How many pixels two masks share, given as sorted, disjoint runs."""
+    """Count the pixels that two masks share, given as runs."""
     if not len(first) or not len(second):
         return 0
-    return int((_pixels_before(second, first.sum(axis=1)) - _pixels_before(second, first[:, 0])).sum())
+    return int((_count_before(second, first.sum(axis=1)) - _count_before(second, first[:, 0])).sum())
 
 
-def count_breaks(runs: np.ndarray, stride: int, pixels: int) -> int:
-    """How many pixels of a mask have no pixel of it `stride` numbers further on, counted around the end of the image.
-
-    Neighbouring rows of a real mask are nearly equal. So this is small where `stride` is the width of the rows that
-    the runs were made of (the height, if they were made of columns), and large elsewhere.
-    """
-    starts = runs[:, 0] + stride
-    ends = starts + runs[:, 1]
-    inside = np.stack([starts, np.minimum(ends, pixels)], axis=1)[starts < pixels]
-    around = np.stack([np.maximum(starts, pixels), ends], axis=1)[ends > pixels] - pixels
-    moved = np.concatenate([around, inside])
-    moved[:, 1] -= moved[:, 0]
-    return int(runs[:, 1].sum()) - count_overlap(runs, moved)
-
-
-def _pixels_before(runs: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """How many pixels of sorted, disjoint runs are numbered below each position."""
+def _count_before(runs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Count the pixels of runs that come before each position."""
     starts, lengths = runs[:, 0], runs[:, 1]
     # The run that starts last at or before the position; -1 if there is none.
     index = np.searchsorted(starts, positions, side="right") - 1
-    whole = np.concatenate([[0], np.cumsum(lengths)])[np.maximum(index, 0)]
-    return np.where(index < 0, 0, whole + np.minimum(positions - starts[index], lengths[index]))
+    complete = np.concatenate([[0], np.cumsum(lengths)])[np.maximum(index, 0)]
+    return np.where(index < 0, 0, complete + np.minimum(positions - starts[index], lengths[index]))

@@ -1,7 +1,7 @@
 """Out-of-fold (OOF) evaluation: every training image is predicted by the model that has not seen it.
 
-The mean Dice estimates the leaderboard score. Its interval resamples groups, because the 16 views of one car succeed
-or fail together.
+The mean score estimates the leaderboard score. Its interval resamples groups, because images of one group (the views of
+one car) succeed or fail together.
 
 Several recipes are evaluated as the weighted mean of their probabilities, and the weights are fitted here: their
 models of one fold have the same validation images. The folds of one recipe keep equal weights, because every image is
@@ -9,6 +9,7 @@ unseen by only one of them, and no other weights can be tested without leaking.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,17 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
+from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
 from pipeline.errors import UserError
-from pipeline.evaluation.result import Evaluation, summarize
+from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.selection import ensemble_weight_grid
+from pipeline.evaluation.summary import summarize
 from pipeline.files import write_text
 from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
+from pipeline.inference.postprocess import Postprocess, binarize, default_postprocess
 from pipeline.inference.stream import Prediction, predict_probabilities
-from pipeline.metrics import NUM_BINS, counts_by_threshold, probability_histogram
+from pipeline.metrics import Metric, load_metric
 from pipeline.models.checkpoint import read_weights_metadata
 from pipeline.models.device import ComputeDevice
 from pipeline.paths import Run, fold_run, oof_csv
@@ -53,7 +57,8 @@ def evaluate_oof(
         results: the folder for ``oof.csv``.
 
     Returns:
-        The evaluation, and a table with one row per image: id, group, fold, dice, accuracy, area, predicted_area.
+        The evaluation, and a table with one row per image: id, group, fold, score, with several classes a column for
+        the score of each, and, at the default threshold, accuracy, area (true) and predicted_area.
 
     Raises:
         UserError: a fold is not trained, or was trained with another recipe or another split.
@@ -61,23 +66,27 @@ def evaluate_oof(
     samples = load_training_samples(competition, data)
     fold_of = read_folds(folds_csv, samples)
     device = choose_prediction_device(recipes)
+    metric, labels = load_metric(competition), LabelReader(competition)
+    read_truth = partial(labels.read_truth, instances=metric.needs_instances)
+    default = default_postprocess(competition, recipes[0].predict.threshold)
     rows: list[dict[str, object]] = []
-    histograms: list[np.ndarray] = []
+    observations: list[np.ndarray] = []
     for fold in folds:
         _, validation = split_samples(samples, fold_of, fold)
         members = load_fold_members(recipes, runs_folders, fold, device, validation, folds_csv)
         with tqdm(total=len(validation), desc=f"evaluate fold {fold}", unit="img") as bar:
-            for item in predict_probabilities(members, validation, truth=competition):
-                rows.append({"id": item.sample.id, "group": item.sample.group, "fold": fold})
-                histograms.append(_weighted_histograms(item))
+            for item in predict_probabilities(members, validation, competition.csv.size, read_truth):
+                rows.append({"id": item.sample.id, "group": item.sample.group, "fold": fold, **_areas(item, default)})
+                observations.append(_observe(metric, item))
                 bar.update()
     table = pd.DataFrame(rows)
-    counts = np.stack(histograms)
-    evaluation = summarize(competition, recipes, table, counts, _count_test_groups(competition, data))
-    grid = ensemble_weight_grid(len(recipes))
-    _add_scores(table, counts[:, grid.index(evaluation.ensemble.used)], evaluation, competition.masks.may_be_empty)
+    test_groups = _count_test_groups(competition, data)
+    summary = summarize(competition, metric, recipes, table, np.stack(observations), test_groups)
+    table.insert(3, "score", summary.scores.mean(axis=1))
+    for number, name in enumerate(competition.classes):
+        table.insert(4 + number, f"score_{name}", summary.scores[:, number])
     write_text(oof_csv(results), table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-    return evaluation, table
+    return summary.evaluation, table
 
 
 def load_fold_members(
@@ -116,23 +125,20 @@ def require_trained(run: Run, recipe: Recipe) -> None:
         raise UserError(run.weights, what, "train it again, or restore the recipe")
 
 
-def _weighted_histograms(item: Prediction) -> np.ndarray:
-    """Return the histograms of an image for all ensemble weights: (weights, 2, NUM_BINS) int32."""
-    truth = torch.from_numpy(item.truth).to(item.by_member[0].device)
+def _observe(metric: Metric, item: Prediction) -> np.ndarray:
+    """Observe an image with all ensemble weights: (weights, classes, ...)."""
+    assert item.truth is not None
     grid = ensemble_weight_grid(len(item.by_member))
-    return np.stack([probability_histogram(item.mean(weights), truth) for weights in grid]).astype(np.int32)
+    return np.stack([metric.observe(item.mean(weights), item.truth) for weights in grid])
 
 
-def _add_scores(table: pd.DataFrame, histograms: np.ndarray, evaluation: Evaluation, may_be_empty: bool) -> None:
-    """Add dice, accuracy, area and predicted_area at the chosen threshold to the table."""
-    level = round(evaluation.threshold.used * NUM_BINS)
-    pixels, areas = histograms.sum(axis=(1, 2)), histograms[:, 1].sum(axis=1)
-    background, overlap = counts_by_threshold(histograms, may_be_empty=may_be_empty)[:, :, level].T
-    predicted = background + overlap
-    table["dice"] = np.where(predicted + areas > 0, 2 * overlap / np.maximum(predicted + areas, 1), 1.0)
-    table["accuracy"] = 1 - (background + areas - overlap) / pixels
-    table["area"] = areas / pixels
-    table["predicted_area"] = predicted / pixels
+def _areas(item: Prediction, postprocess: Postprocess) -> dict[str, float]:
+    """Measure accuracy and areas with equal ensemble weights and default thresholds."""
+    assert item.truth is not None
+    masks = binarize(item.mean(), postprocess)
+    true = torch.from_numpy(item.truth.masks).to(masks.device)
+    counts = torch.stack([(masks == true).sum(), true.sum(), masks.sum()]).double() / masks.numel()
+    return dict(zip(("accuracy", "area", "predicted_area"), counts.tolist(), strict=True))
 
 
 def _count_test_groups(competition: Competition, data: Path) -> int:

@@ -6,7 +6,10 @@ from pathlib import Path
 from pipeline.competition import Competition
 from pipeline.evaluation.oof import require_trained
 from pipeline.evaluation.result import matching_evaluation
+from pipeline.evaluation.summary import nearest_threshold
+from pipeline.inference.postprocess import default_postprocess
 from pipeline.inference.submission import write_submission
+from pipeline.metrics import load_metric
 from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
 
@@ -25,8 +28,8 @@ def predict_as_evaluated(
 ) -> bool:
     """Write a submission of some folds of one recipe or an ensemble of recipes.
 
-    An evaluation of other folds, recipes, flips or thresholds is not used; then the ensemble weights are equal and the
-    threshold is the first recipe's.
+    An evaluation of other folds, recipes, flips or thresholds is not used; then the ensemble weights are equal, the
+    threshold is the first recipe's and there is no smallest area.
 
     Args:
         competition: describes the data.
@@ -36,7 +39,7 @@ def predict_as_evaluated(
         folds: the folds to predict with.
         results: the folder of ``evaluation.json``.
         out: the .csv or .csv.gz file to write.
-        threshold: overrides that of the evaluation.
+        threshold: overrides those of the evaluation, for all classes.
         minutes: stop after this time and keep the finished rows.
 
     Returns:
@@ -53,12 +56,17 @@ def predict_as_evaluated(
         weights.append([run.weights for run in runs])
     metadata: dict[str, object] = {"folds": list(folds)}
     ensemble_weights = None
-    evaluation = matching_evaluation(results, folds, recipes)
+    postprocess = None
+    metric = load_metric(competition)
+    default = float(metric.thresholds[nearest_threshold(metric, recipes[0].predict.threshold)])
+    evaluation = matching_evaluation(results, folds, recipes, default)
     if evaluation:
-        dice = evaluation.dice
-        metadata |= {"oof_dice": dice.value, "oof_interval": [dice.low, dice.high]}
-        threshold = evaluation.threshold.used if threshold is None else threshold
+        score = evaluation.score
+        metadata |= {"oof_score": score.value, "oof_interval": [score.low, score.high]}
+        postprocess = evaluation.postprocess(competition)
         ensemble_weights = evaluation.ensemble.used
+    if threshold is not None:
+        postprocess = default_postprocess(competition, threshold)
     return write_submission(
         competition,
         recipes,
@@ -66,7 +74,7 @@ def predict_as_evaluated(
         weights,
         out,
         ensemble_weights=ensemble_weights,
-        threshold=threshold,
+        postprocess=postprocess,
         metadata=metadata,
         minutes=minutes,
     )

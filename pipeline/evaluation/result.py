@@ -4,34 +4,35 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 
 from pipeline.competition import Competition
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.evaluation.selection import ensemble_weight_grid, nested_scores, select
-from pipeline.evaluation.statistics import Estimate, estimate_mean, prediction_interval
+from pipeline.evaluation.statistics import Estimate
 from pipeline.files import write_text
-from pipeline.host import git_commit
-from pipeline.metrics import NUM_BINS, accuracy_by_threshold, dice_by_threshold
+from pipeline.inference.postprocess import Postprocess, make_postprocess
 from pipeline.paths import evaluation_json
 from pipeline.recipe import Flip, Recipe, ensemble_name
 
 log = logging.getLogger(__name__)
 
 
-class ThresholdResult(Config):
-    """The threshold of the probability."""
+class ClassResult(Config):
+    """The threshold and the smallest area of one class."""
 
-    used: float
-    """The best one if its gain is significant, else the default."""
-    best: float
-    default: float
-    """The first recipe's, rounded to a multiple of 1 / NUM_BINS."""
+    name: str
+    """Empty for a single class."""
+    score: float
+    """Mean over images."""
+    threshold: float
+    """Of the probability: the best one if the gain is significant, else the default."""
+    min_area: float
+    """Smaller masks or objects are removed; fraction of the image."""
+    best_threshold: float
+    best_min_area: float
     gain: Estimate
-    """Gain of fitted thresholds over the default, on groups they were not fitted on."""
+    """Gain of fitted thresholds and areas over the default, on groups they were not fitted on."""
 
 
 class EnsembleResult(Config):
@@ -56,24 +57,35 @@ class Evaluation(Config):
     folds: tuple[int, ...]
     flips: tuple[tuple[Flip, ...], ...]
     """Of each recipe."""
+    default_threshold: float
+    """The first recipe's, rounded to one that was tried."""
     commit: str
+    metric: str
+    """Name of the metric for texts."""
     images: int
     groups: int
-    dice: Estimate
-    """Mean Dice at native size, with its interval over groups."""
-    dice_by_fold: dict[str, float]
+    score: Estimate
+    """Mean over images and classes at native size, with its interval over groups."""
+    score_by_fold: dict[str, float]
     accuracy: float
+    """Fraction of correct pixels."""
     test_groups: int
     expected: Estimate
-    """Prediction interval of the mean Dice of a single model on `test_groups` unseen groups."""
-    threshold: ThresholdResult
+    """Prediction interval of the mean score of a single model on `test_groups` unseen groups."""
+    classes: tuple[ClassResult, ...]
+    """One entry for a competition without classes."""
     ensemble: EnsembleResult
 
-    def matches(self, folds: Sequence[int], recipes: Sequence[Recipe]) -> bool:
+    def matches(self, folds: Sequence[int], recipes: Sequence[Recipe], default_threshold: float) -> bool:
         """Return whether these recipes with their flips and threshold, and these folds, were evaluated."""
         flips = tuple(recipe.predict.flips for recipe in recipes)
-        wanted = (ensemble_name(recipes), tuple(sorted(folds)), flips, default_threshold_bin(recipes) / NUM_BINS)
-        return wanted == (self.recipe, self.folds, self.flips, self.threshold.default)
+        wanted = (ensemble_name(recipes), tuple(sorted(folds)), flips, default_threshold)
+        return wanted == (self.recipe, self.folds, self.flips, self.default_threshold)
+
+    def postprocess(self, competition: Competition) -> Postprocess:
+        """Return the thresholds and smallest areas to predict with."""
+        thresholds = [result.threshold for result in self.classes]
+        return make_postprocess(competition, thresholds, [result.min_area for result in self.classes])
 
     def save(self, runs: Path) -> None:
         """Write ``evaluation.json`` into a runs folder."""
@@ -81,8 +93,8 @@ class Evaluation(Config):
 
     def describe(self) -> str:
         """Describe the result as lines of text."""
-        by_fold = ", ".join(f"{fold} {value:.5f}" for fold, value in self.dice_by_fold.items())
-        lines = [f"Dice by fold: {by_fold}"]
+        by_fold = ", ".join(f"{fold} {value:.5f}" for fold, value in self.score_by_fold.items())
+        lines = [f"{self.metric} by fold: {by_fold}"]
         if len(self.ensemble.used) > 1:
             lines += [
                 f"best weights of {self.recipe}: {_sum_of(self.ensemble.best)}; gain over equal weights on groups they "
@@ -90,13 +102,12 @@ class Evaluation(Config):
                 f"gain of the ensemble over {self.ensemble.best_recipe} alone: "
                 f"{self.ensemble.gain_over_best_recipe.signed()}",
             ]
+        lines += [_describe_class(result, self.metric) for result in self.classes]
         return "\n".join([
             *lines,
-            f"best threshold: {self.threshold.best:.3f}; gain on groups it was not fitted on: "
-            f"{self.threshold.gain.signed()}; used: {self.threshold.used:.3f}",
             f"pixel accuracy: {self.accuracy:.5f}",
-            f"out-of-fold Dice: {self.dice.value:.5f}, 95 % interval {self.dice.low:.5f} to {self.dice.high:.5f} "
-            f"over {self.groups} groups",
+            f"out-of-fold {self.metric}: {self.score.value:.5f}, 95 % interval {self.score.low:.5f} to "
+            f"{self.score.high:.5f} over {self.groups} groups",
             f"expected on a test set of {self.test_groups} groups: {self.expected.low:.5f} to "
             f"{self.expected.high:.5f} (95 %) with a single fold; several folds score higher",
         ])  # fmt: skip
@@ -118,10 +129,12 @@ def read_evaluation(runs: Path) -> Evaluation | None:
         raise UserError(path, what, "delete it and run `make evaluate` again") from None
 
 
-def matching_evaluation(runs: Path, folds: Sequence[int], recipes: Sequence[Recipe]) -> Evaluation | None:
+def matching_evaluation(
+    runs: Path, folds: Sequence[int], recipes: Sequence[Recipe], default_threshold: float
+) -> Evaluation | None:
     """Read the evaluation of a runs folder if it belongs to these folds and recipes, else log why it is not used."""
     evaluation = read_evaluation(runs)
-    if evaluation is None or evaluation.matches(folds, recipes):
+    if evaluation is None or evaluation.matches(folds, recipes, default_threshold):
         return evaluation
     log.warning(
         "%s: is of other recipes, folds, flips or threshold and is not used; run `make evaluate`", evaluation_json(runs)
@@ -129,75 +142,17 @@ def matching_evaluation(runs: Path, folds: Sequence[int], recipes: Sequence[Reci
     return None
 
 
-def summarize(
-    competition: Competition, recipes: Sequence[Recipe], table: pd.DataFrame, histograms: np.ndarray, test_groups: int
-) -> Evaluation:
-    """Compute scores, intervals, ensemble weights and threshold from the histograms of all images.
-
-    Args:
-        competition: gives its name and whether masks may be empty.
-        recipes: the members of the ensemble.
-        table: one row per image; columns group and fold are used.
-        histograms: (images, ensemble weights, 2, NUM_BINS); the weights are those of `ensemble_weight_grid`.
-        test_groups: number of groups of the test set; 0 assumes as many as there are in `table`.
-    """
-    may_be_empty = competition.masks.may_be_empty
-    groups = table.group.to_numpy()
-    default = default_threshold_bin(recipes)
-    grid = ensemble_weight_grid(len(recipes))
-    # One after the other: all ensemble weights at all thresholds would take gigabytes.
-    by_weights = np.stack(
-        [
-            dice_by_threshold(histograms[:, number], may_be_empty=may_be_empty)[:, default]
-            for number in range(len(grid))
-        ],
-        axis=1,
-    )
-    weights = select(by_weights, groups, default=0)
-    alone = by_weights[:, [grid.index(tuple(row)) for row in np.eye(len(recipes))]]
-    best_alone = int(alone.mean(axis=0).argmax())
-    # Fitted weights are scored on groups they were not fitted on; only the best recipe is picked by its own score.
-    together = nested_scores(by_weights, groups, default=0) if weights.used else by_weights[:, 0]
-
-    chosen = histograms[:, weights.used]
-    by_threshold = dice_by_threshold(chosen, may_be_empty=may_be_empty)
-    # Threshold 0 is left out: every pixel would be in the mask.
-    threshold = select(by_threshold[:, 1:], groups, default - 1)
-    used = threshold.used + 1
-    dice = by_threshold[:, used]
-    test_groups = test_groups or len(set(groups))
-    return Evaluation(
-        competition=competition.name,
-        recipe=ensemble_name(recipes),
-        folds=tuple(sorted(table.fold.unique().tolist())),
-        flips=tuple(recipe.predict.flips for recipe in recipes),
-        commit=git_commit(),
-        images=len(table),
-        groups=len(set(groups)),
-        dice=estimate_mean(dice, groups),
-        dice_by_fold={str(fold): float(dice[table.fold == fold].mean()) for fold in sorted(table.fold.unique())},
-        accuracy=float(accuracy_by_threshold(chosen, may_be_empty=may_be_empty)[:, used].mean()),
-        test_groups=test_groups,
-        expected=prediction_interval(dice, groups, test_groups),
-        threshold=ThresholdResult(
-            used=used / NUM_BINS,
-            best=(threshold.best + 1) / NUM_BINS,
-            default=default / NUM_BINS,
-            gain=threshold.gain,
-        ),
-        ensemble=EnsembleResult(
-            used=grid[weights.used],
-            best=grid[weights.best],
-            gain=weights.gain,
-            best_recipe=recipes[best_alone].name,
-            gain_over_best_recipe=estimate_mean(together - alone[:, best_alone], groups),
-        ),
+def _describe_class(result: ClassResult, metric: str) -> str:
+    name = f"class {result.name}: {metric} {result.score:.5f}; " if result.name else ""
+    return (
+        f"{name}best {_describe_choice(result.best_threshold, result.best_min_area)}; gain on groups it was not fitted "
+        f"on: {result.gain.signed()}; used: {_describe_choice(result.threshold, result.min_area)}"
     )
 
 
-def default_threshold_bin(recipes: Sequence[Recipe]) -> int:
-    """Return the threshold of the first recipe in units of 1 / NUM_BINS, from 1 to NUM_BINS - 1."""
-    return min(max(round(recipes[0].predict.threshold * NUM_BINS), 1), NUM_BINS - 1)
+def _describe_choice(threshold: float, min_area: float) -> str:
+    smallest = f" and smallest area {min_area:.2%} of the image" if min_area else ""
+    return f"threshold {threshold:.3f}{smallest}"
 
 
 def _sum_of(weights: Sequence[float]) -> str:

@@ -103,7 +103,8 @@ def paired_gain(first: Path, second: Path) -> PairedGain:
     was fitted on, which are slightly too good; `make evaluate` prints the nested estimate.
 
     Args:
-        first: a CSV with columns id, group, dice: an ``oof.csv``, or what ``scripts.score --out`` writes.
+        first: a CSV with columns id, group, score, perhaps class: an ``oof.csv``, or what
+            ``scripts.score --out`` writes.
         second: another one with the same images in any order.
 
     Raises:
@@ -115,7 +116,7 @@ def paired_gain(first: Path, second: Path) -> PairedGain:
         what = f"has not the same images as {second}: only one of them has {only}"
         raise UserError(first, what, "evaluate the same folds with both")
     groups = before.group.to_numpy()
-    difference = (after.dice.reindex(before.index) - before.dice).to_numpy()
+    difference = (after.score.reindex(before.index) - before.score).to_numpy()
     return PairedGain(estimate_mean(difference, groups), len(before), len(set(groups)))
 
 
@@ -135,12 +136,15 @@ def describe_gain(files: Sequence[Path]) -> str:
 
 def _read_scores(path: Path) -> pd.DataFrame:
     try:
-        dtypes = {"id": str, "group": str, "dice": float}
-        table = pd.read_csv(path, dtype=dtypes, keep_default_na=False).set_index("id")[["group", "dice"]]
+        dtypes = {"id": str, "class": str, "group": str, "score": float}
+        table = pd.read_csv(path, dtype=dtypes, keep_default_na=False)
+        if "class" in table:  # one row per image and class
+            table["id"] += " " + table["class"]
+        table = table.set_index("id")[["group", "score"]]
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
     except (KeyError, ValueError) as error:
-        what = f"is not a table with columns id, group, dice ({str(error)[:120]})"
+        what = f"is not a table with columns id, group, score ({str(error)[:120]})"
         raise UserError(path, what, "run `make evaluate` again") from None
     if table.index.has_duplicates:
         raise UserError(path, f"repeats the id {table.index[table.index.duplicated()][0]}", "run `make evaluate` again")

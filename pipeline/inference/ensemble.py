@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.inference.tta import flip
 from pipeline.models.checkpoint import WeightsMetadata, load_weights
+from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.device import ComputeDevice, choose_device, to_device
 from pipeline.models.zoo import SegmentationModel
 from pipeline.recipe import Flip, Recipe
@@ -22,12 +23,20 @@ class Ensemble:
         models: on the device, all for the same input size.
         flips: the views that each model predicts.
         device: where the models are.
+        classes: of the models.
     """
 
-    def __init__(self, models: Sequence[SegmentationModel], flips: Sequence[Flip], device: ComputeDevice) -> None:
+    def __init__(
+        self,
+        models: Sequence[SegmentationModel],
+        flips: Sequence[Flip],
+        device: ComputeDevice,
+        classes: Classes = SINGLE_CLASS,
+    ) -> None:
         self.models = models
         self.flips = flips
         self.device = device
+        self.classes = classes
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -37,21 +46,22 @@ class Ensemble:
             images: (n, 3, h, w) uint8 RGB.
 
         Returns:
-            (n, 1, h, w) float32 on the device, 0 to 1. Probabilities are averaged, not logits, so that a single very
-            confident model does not outweigh the others.
+            (n, classes, h, w) float32 on the device, 0 to 1. Probabilities are averaged, not logits, so that a
+            single very confident model does not outweigh the others.
 
         Raises:
             UserError: an overflow in half precision.
         """
         images = to_device(images, self.device)
-        total = torch.zeros_like(images[:, :1], dtype=torch.float32)
+        height, width = images.shape[-2:]
+        total = torch.zeros(len(images), self.classes.count, height, width, device=images.device)
         weight = 1 / (len(self.models) * len(self.flips))
         for how in self.flips:
             view = flip(images, how)
             for model in self.models:
                 with self.device.autocast():
                     logits = model(view)
-                total += weight * flip(logits.float().sigmoid(), how)
+                total += weight * flip(self.classes.probabilities(logits), how)
         if not total.isfinite().all():
             raise UserError("", "the probabilities are not finite", "predict with train.precision = float32")
         # The sum can exceed 1 by a rounding error.
@@ -87,10 +97,14 @@ def load_ensemble_member(
         if differences := recipes[0].training_differences(other):
             what = f"was trained with another recipe than {paths[0]} ({'; '.join(differences)})"
             raise UserError(path, what, "give each recipe a name of its own and predict with RECIPE=one+other")
+    classes = metadata[0].model_classes()
+    for path, other in zip(paths, metadata, strict=True):
+        if other.model_classes() != classes:
+            raise UserError(path, f"has other classes than {paths[0]}", "train both on one competition")
     for model in models:
         model.to(device.device).to(memory_format=torch.channels_last)
     recipe = recipe or recipes[0]
-    return EnsembleMember(Ensemble(models, recipe.predict.flips, device), recipe), list(metadata)
+    return EnsembleMember(Ensemble(models, recipe.predict.flips, device, classes), recipe), list(metadata)
 
 
 def choose_prediction_device(recipes: Sequence[Recipe]) -> ComputeDevice:

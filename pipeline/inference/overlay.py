@@ -1,6 +1,7 @@
 """Predict single images: write the mask, and the mask drawn over the image."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
 from pipeline.inference.ensemble import load_ensemble_member
-from pipeline.inference.postprocess import binarize
+from pipeline.inference.postprocess import Postprocess, binarize
 from pipeline.inference.stream import predict_probabilities
-from pipeline.models.checkpoint import read_weights_metadata
+from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
 from pipeline.models.device import choose_device
 from pipeline.paths import find_weights
 
@@ -26,7 +27,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".g
 
 
 def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: float | None = None) -> Iterator[Path]:
-    """Predict images of any size and write ``<name>_mask.png`` (0 and 255) and ``<name>_overlay.jpg``.
+    """Predict images of any size and write ``<name>_mask.png`` (0 and 255; one per class) and ``<name>_overlay.jpg``.
 
     Args:
         source: a weights file, a run, or a runs folder, whose folds are averaged.
@@ -46,26 +47,35 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
     log.info("%s: recipe %s, %s, commit %s", source, recipe.name, metadata.competition, metadata.commit or "unknown")
     device = choose_device(recipe.train.prediction_precision)
     member, _ = load_ensemble_member(weights, device)
-    threshold = member.recipe.predict.threshold if threshold is None else threshold
-    may_be_empty = _may_be_empty(metadata.competition)
+    postprocess = _postprocess(metadata, member.recipe.predict.threshold if threshold is None else threshold)
     names = unique_names(files)
-    samples = [Sample(id=name, image=file, mask=None, group=name) for name, file in zip(names, files, strict=True)]
+    samples = [Sample(id=name, image=file, group=name) for name, file in zip(names, files, strict=True)]
     for item in predict_probabilities([member], samples):
-        mask = binarize(item.mean(), threshold, may_be_empty=may_be_empty).cpu().numpy()
-        with atomic_write(out / f"{item.sample.id}_mask.png") as temporary:
-            Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
+        masks = binarize(item.mean(), postprocess).cpu().numpy()
+        for suffix, mask in zip(_mask_suffixes(metadata), masks, strict=True):
+            with atomic_write(out / f"{item.sample.id}_mask{suffix}.png") as temporary:
+                Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
         path = out / f"{item.sample.id}_overlay.jpg"
         with atomic_write(path) as temporary:
-            Image.fromarray(draw_overlay(read_image(item.sample.image), mask)).save(temporary, quality=92)
+            Image.fromarray(draw_overlay(read_image(item.sample.image), masks)).save(temporary, quality=92)
         yield path
 
 
-def _may_be_empty(competition: str) -> bool:
-    """Return the rule of the competition that weights were trained for; True if its file is not here."""
+def _postprocess(metadata: WeightsMetadata, threshold: float) -> Postprocess:
+    """Return the rules of the competition that weights were trained for, if its file is here."""
+    classes = metadata.model_classes()
     try:
-        return load_competition(competition).masks.may_be_empty
+        may_be_empty = load_competition(metadata.competition).masks.may_be_empty
     except UserError:
-        return True
+        may_be_empty = True
+    zeros = (0.0,) * classes.count
+    return Postprocess((threshold,) * classes.count, zeros, may_be_empty=may_be_empty, exclusive=classes.exclusive)
+
+
+def _mask_suffixes(metadata: WeightsMetadata) -> list[str]:
+    """Return what distinguishes the mask files of the classes; nothing for a single class."""
+    names = metadata.model_classes().names
+    return [f"_{re.sub('[^A-Za-z0-9-]+', '-', name)}" for name in names] or [""]
 
 
 def list_images(paths: Sequence[Path]) -> list[Path]:

@@ -1,37 +1,87 @@
 """From probabilities to masks: upsample and binarize."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.metrics import NUM_BINS
+from pipeline.competition import Competition
+from pipeline.metrics.counts import NUM_BINS
 
 
-def upsample(probability: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize probabilities (n, 1, h, w) to `size` = (height, width), bilinear.
+@dataclass(frozen=True)
+class Postprocess:
+    """How the probabilities of each class become a mask."""
+
+    thresholds: tuple[float, ...]
+    """One per class: pixels with at least this probability are in the mask."""
+    min_areas: tuple[float, ...]
+    """One per class: a smaller mask, or object if each object has a row, is removed; fraction of the image."""
+    may_be_empty: bool
+    """Whether masks of the competition may be empty."""
+    exclusive: bool = False
+    """Whether a pixel belongs to at most one class."""
+    instances: bool = False
+    """Whether `min_areas` applies to objects, which `pipeline.inference.rows` removes."""
+
+
+def default_postprocess(competition: Competition, threshold: float) -> Postprocess:
+    """Return one threshold for all classes and no smallest area."""
+    return make_postprocess(competition, [threshold] * competition.num_classes, [0.0] * competition.num_classes)
+
+
+def make_postprocess(competition: Competition, thresholds: Sequence[float], min_areas: Sequence[float]) -> Postprocess:
+    """Return thresholds and smallest areas with the competition's rules."""
+    return Postprocess(
+        tuple(thresholds),
+        tuple(min_areas),
+        may_be_empty=competition.masks.may_be_empty,
+        exclusive=competition.exclusive,
+        instances=competition.csv.rows == "instance",
+    )
+
+
+def upsample(probability: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize probabilities (n, c, h, w) to `size` = (height, width), bilinear.
 
     Probabilities are upsampled before thresholding: masks binarized at half scale cannot score above a Dice of 0.9986
     on Carvana, masks binarized at native size 0.99977.
     """
-    if tuple(probability.shape[-2:]) == tuple(size):
+    height, width = size
+    if tuple(probability.shape[-2:]) == (height, width):
         return probability
-    return F.interpolate(probability, size, mode="bilinear", align_corners=False)
+    return F.interpolate(probability, (height, width), mode="bilinear", align_corners=False)
 
 
-def binarize(probability: Tensor, threshold: float, *, may_be_empty: bool) -> Tensor:
-    """Threshold a probability map.
+def binarize(probability: Tensor, postprocess: Postprocess) -> Tensor:
+    """Convert the probabilities of one image to masks.
 
     Where no mask may be empty, a threshold above every probability is lowered to the highest bin of the histogram
-    (see `pipeline.metrics.probability_histogram`) that has a pixel. Kaggle refuses a file with an empty mask of such a
-    competition; the row scores near 0 in any case.
+    (see `pipeline.metrics.counts.probability_histogram`) that has a pixel. Kaggle refuses a file with an empty mask of
+    such a competition; the row scores near 0 in any case.
 
     Args:
-        probability: (h, w) float, 0 to 1.
-        threshold: pixels with at least this probability are in the mask.
-        may_be_empty: whether masks of the competition may be empty.
+        probability: (classes, h, w) float, 0 to 1.
+        postprocess: thresholds, smallest areas and rules.
 
     Returns:
-        (h, w) bool.
+        (classes, h, w) bool.
     """
+    masks = torch.stack([
+        _threshold(map_hw, threshold, postprocess.may_be_empty)
+        for map_hw, threshold in zip(probability, postprocess.thresholds, strict=True)
+    ])  # fmt: skip
+    if postprocess.exclusive:
+        masks &= probability == probability.amax(dim=0, keepdim=True)
+    if any(postprocess.min_areas) and not postprocess.instances:
+        smallest = torch.tensor(postprocess.min_areas, device=masks.device) * masks[0].numel()
+        masks &= (masks.sum(dim=(1, 2)) >= smallest.ceil()).view(-1, 1, 1)
+    return masks
+
+
+def _threshold(probability: Tensor, threshold: float, may_be_empty: bool) -> Tensor:
     if may_be_empty:
         return probability >= threshold
     highest_bin = (probability.max() * NUM_BINS).floor().clamp(max=NUM_BINS - 1)

@@ -1,17 +1,21 @@
 """Finished rows of an unfinished submission, kept on disk so that an interrupted prediction resumes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
+from pipeline.data.samples import RowKey
 from pipeline.files import write_text
+from pipeline.inference.rows import ImageRows
 
 
 class RowSpool:
-    """Rows in a text file whose first line says what made them. A context manager that keeps the file open.
+    """The rows of one image per line in a text file whose first line says what made them.
 
-    Rows made by other weights, flips, ensemble weights or thresholds are deleted, and so is an incomplete last line.
+    A context manager that keeps the file open. Rows made by other weights, flips, ensemble weights or thresholds are
+    deleted, and so is an incomplete last line.
 
     Args:
         path: the file.
@@ -20,48 +24,63 @@ class RowSpool:
 
     def __init__(self, path: Path, made_by: Mapping[str, object]) -> None:
         self.path = path
-        self.done: set[str] = set()
-        """Ids of the finished rows."""
-        first_line = "# " + json.dumps(made_by) + "\n"
-        if self.path.exists() and (length := self._valid_bytes(first_line.encode())):
-            with self.path.open("rb+") as file:
-                file.truncate(length)
-            self.done = {id for id, _ in self.rows()}
-        else:
-            write_text(self.path, first_line)
+        self.done: dict[str, int] = {}
+        """Id -> position of its line, for finished images."""
+        self._first_line = ("# " + json.dumps(made_by) + "\n").encode()
+        if not self._resume():
+            write_text(self.path, self._first_line.decode())
 
     def __enter__(self) -> "RowSpool":
-        self._file = self.path.open("a", encoding="utf-8", newline="")
+        self._file = self.path.open("ab")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, row: tuple[str, str]) -> None:
-        """Append one (id, RLE) row."""
-        self._file.write(f"{row[0]},{row[1]}\n")
-        self.done.add(row[0])
+    def add(self, id: str, rows: ImageRows) -> None:
+        """Append the rows of one image."""
+        self.done[id] = self._file.tell()
+        self._file.write(json.dumps([id, rows], ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
-    def rows(self) -> Iterator[tuple[str, str]]:
-        """Read the rows back."""
-        with self.path.open(encoding="utf-8", newline="") as file:
-            next(file)
-            # Not the csv module: a ragged mask can be longer than its longest field. An id has no comma.
-            for line in file:
-                id, _, text = line.rstrip("\n").partition(",")
-                yield id, text
+    def rows(self, ids: Sequence[str], keys: Sequence[RowKey] | None = None) -> Iterator[tuple[str, int, str]]:
+        """Read the rows back as (id, index of the class, RLE).
+
+        Args:
+            ids: order of the images.
+            keys: order of single rows, for a sample submission that orders the classes of an image differently.
+        """
+        with self.path.open("rb") as file:
+            if keys is None:
+                for id in ids:
+                    yield from ((id, class_index, rle) for class_index, rle in self._read(file, id))
+                return
+            last_id, by_class = "", {}
+            for id, class_index in keys:
+                if id != last_id:
+                    last_id, by_class = id, dict(self._read(file, id))
+                yield id, class_index, by_class[class_index]
 
     def remove(self) -> None:
         """Delete the file."""
         self.path.unlink()
 
-    def _valid_bytes(self, first_line: bytes) -> int:
-        """Return the length up to the last complete line; 0 if the rows were made by something else."""
-        with self.path.open("rb") as file:
-            if file.readline() != first_line:
-                return 0
+    def _read(self, file: BinaryIO, id: str) -> ImageRows:
+        file.seek(self.done[id])
+        return [(class_index, rle) for class_index, rle in json.loads(file.readline())[1]]
+
+    def _resume(self) -> bool:
+        """Find the finished rows; return False if there are none or they were made by something else."""
+        if not self.path.exists():
+            return False
+        with self.path.open("rb+") as file:
+            if file.readline() != self._first_line:
+                return False
             end = file.tell()
             for line in file:
                 if line.endswith(b"\n"):
+                    # The id is the first string of the line; the RLE need not be parsed.
+                    id, _ = json.JSONDecoder().raw_decode(line.decode(), 1)
+                    self.done[id] = end
                     end += len(line)
-            return end
+            file.truncate(end)
+        return True

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from pipeline.competition import Competition
 from pipeline.data.images import decode_image, image_size, read_bytes
-from pipeline.data.masks import read_mask
-from pipeline.data.rle import mask_to_rle
+from pipeline.data.labels import Truth
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 from pipeline.inference.ensemble import EnsembleMember
-from pipeline.inference.postprocess import binarize, upsample
+from pipeline.inference.postprocess import Postprocess, binarize, upsample
+from pipeline.inference.rows import ImageRows, RowEncoder
 
 Size = tuple[int, int]
 Item = TypeVar("Item")
@@ -31,13 +31,13 @@ Result = TypeVar("Result")
 
 
 class Prediction(NamedTuple):
-    """The probabilities of one image at its native size, on the device."""
+    """The probabilities of one image at the size of submissions, on the device."""
 
     sample: Sample
     by_member: tuple[Tensor, ...]
-    """One map (native h, native w) float32, 0 to 1, per member."""
-    truth: np.ndarray | None
-    """(native h, native w) bool, if it was asked for and the sample has a mask."""
+    """One map (classes, h, w) float32, 0 to 1, per member."""
+    truth: Truth | None
+    """The labels, if they were asked for and the sample has some."""
 
     def mean(self, ensemble_weights: Sequence[float] | None = None) -> Tensor:
         """Average the members.
@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
             ensemble_weights: weights of the members, with sum 1; equal weights if None.
 
         Returns:
-            (native h, native w) float32, 0 to 1.
+            (classes, h, w) float32, 0 to 1.
         """
         if len(self.by_member) == 1:
             return self.by_member[0]
@@ -59,28 +59,32 @@ class Prediction(NamedTuple):
 
 
 def predict_probabilities(
-    members: Sequence[EnsembleMember], samples: Sequence[Sample], truth: Competition | None = None
+    members: Sequence[EnsembleMember],
+    samples: Sequence[Sample],
+    out_size: Size | None = None,
+    read_truth: Callable[[Sample], Truth] | None = None,
 ) -> Generator[Prediction]:
     """Predict samples in order. A file is read once and decoded once per input size.
 
     Args:
         members: the models; the smallest of their batch sizes is used.
         samples: what to predict.
-        truth: the competition, to read the samples' masks too.
+        out_size: (width, height) of the predictions; the size of each image if None.
+        read_truth: reads the labels of a sample, to be returned with its prediction.
 
     Raises:
-        UserError: a file cannot be decoded.
+        UserError: a file cannot be decoded, or an image and its labels differ in size.
     """
     sizes = {member.recipe.input.size for member in members}
 
-    def read(sample: Sample) -> tuple[Sample, dict[Size, np.ndarray], Size, np.ndarray | None]:
+    def read(sample: Sample) -> tuple[Sample, dict[Size, np.ndarray], Size, Truth | None]:
         data = read_bytes(sample.image)
         images = {size: decode_image(data, sample.image, size) for size in sizes}
-        mask = read_mask(sample.mask, truth.masks.positive) if truth and sample.mask else None
-        width, height = image_size(sample.image)
-        if mask is not None and mask.shape != (height, width):
-            raise UserError(str(sample.mask), f"has another size than {sample.image}", "run `make check`")
-        return sample, images, (height, width), mask
+        truth = read_truth(sample) if read_truth and sample.has_label else None
+        size = out_size or image_size(sample.image)
+        if truth is not None and truth.masks.shape[1:] != size[::-1]:
+            raise UserError(sample.image, "has another size than its mask", "run `make check`")
+        return sample, images, size, truth
 
     threads = available_cores()
     batch_size = min(member.recipe.train.batch_size for member in members)
@@ -90,49 +94,54 @@ def predict_probabilities(
             stacks = {size: np.stack([images[size] for _, images, _, _ in chunk]) for size in sizes}
             batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
             predicted = [member.ensemble(batches[member.recipe.input.size]) for member in members]
-            for (sample, _, native, mask), *maps in zip(chunk, *predicted, strict=True):
-                yield Prediction(sample, tuple(upsample(small[None], native)[0, 0] for small in maps), mask)
+            for (sample, _, size, truth), *maps in zip(chunk, *predicted, strict=True):
+                yield Prediction(sample, tuple(upsample(small[None], size[::-1])[0] for small in maps), truth)
 
 
 def predict_rows(
     members: Sequence[EnsembleMember],
     samples: Sequence[Sample],
     competition: Competition,
-    threshold: float,
+    postprocess: Postprocess,
     ensemble_weights: Sequence[float] | None = None,
-) -> Iterator[tuple[str, str]]:
-    """Predict the (id, RLE) of each sample, in order.
+) -> Iterator[tuple[str, ImageRows]]:
+    """Predict the rows of each sample, in order.
 
     Args:
         members: the models.
         samples: what to predict.
-        competition: gives the RLE's pixel order, the expected image size, and whether masks may be empty.
-        threshold: see `binarize`.
+        competition: gives the RLE format, what a row holds, and the expected image size.
+        postprocess: how probabilities become masks.
         ensemble_weights: weights of the members, with sum 1; equal weights if None.
+
+    Yields:
+        The id of a sample and its (index of the class, RLE) rows.
 
     Raises:
         UserError: a file cannot be decoded or has another size than the competition's images.
     """
+    encoder = RowEncoder(competition, postprocess)
 
-    def encode(item: tuple[str, Tensor]) -> tuple[str, str]:
-        id, mask = item
+    def encode(item: tuple[str, Tensor]) -> tuple[str, ImageRows]:
+        id, masks = item
         # The copy to the host waits for the device; in this thread it does not delay the next batch.
-        return id, mask_to_rle(mask.cpu().numpy(), competition.csv.order)
+        return id, encoder.encode(masks.cpu().numpy())
 
     def masks(predictions: Iterable[Prediction]) -> Iterator[tuple[str, Tensor]]:
         for item in predictions:
-            _require_size(item, competition.images.size)
-            probability = item.mean(ensemble_weights)
-            yield item.sample.id, binarize(probability, threshold, may_be_empty=competition.masks.may_be_empty)
+            if competition.csv.size is None:
+                _require_size(item, competition.images.size)
+            yield item.sample.id, binarize(item.mean(ensemble_weights), postprocess)
 
     threads = available_cores()
-    with ThreadPoolExecutor(threads) as pool, closing(predict_probabilities(members, samples)) as predictions:
+    stream = predict_probabilities(members, samples, competition.csv.size)
+    with ThreadPoolExecutor(threads) as pool, closing(stream) as predictions:
         yield from prefetch(pool, encode, masks(predictions), 2 * threads)
 
 
 def _require_size(item: Prediction, size: Size | None) -> None:
     """RLE depends on the image size; a mismatch scores near 0 without any error."""
-    height, width = item.by_member[0].shape
+    height, width = item.by_member[0].shape[1:]
     if size and (width, height) != size:
         what = f"is {width}×{height}, but all images of this competition are {size[0]}×{size[1]}"
         raise UserError(item.sample.image, what, "download it again")

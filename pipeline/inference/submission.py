@@ -11,15 +11,17 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids
 from pipeline.data.mask_csv import write_mask_csv
-from pipeline.data.samples import load_submission_samples
+from pipeline.data.row_format import submission_format
+from pipeline.data.samples import load_submission_samples, read_submission_keys
 from pipeline.files import fingerprint_file, write_text
 from pipeline.host import git_commit
 from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
+from pipeline.inference.postprocess import Postprocess, default_postprocess
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
 from pipeline.paths import rejected_submission, submission_metadata, submission_spool
 from pipeline.recipe import Recipe, ensemble_name
-from pipeline.submission.check import check_submission, image_shapes
+from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def write_submission(
     out: Path,
     *,
     ensemble_weights: Sequence[float] | None = None,
-    threshold: float | None = None,
+    postprocess: Postprocess | None = None,
     metadata: Mapping[str, object] | None = None,
     minutes: float | None = None,
 ) -> bool:
@@ -47,7 +49,7 @@ def write_submission(
         weights: the weights files of each recipe.
         out: a .csv or .csv.gz file; how it was made is written to `submission_metadata(out)`.
         ensemble_weights: weights of the recipes, with sum 1; equal weights if None. Recipes with weight 0 are skipped.
-        threshold: of the probability; the first recipe's if None.
+        postprocess: thresholds and smallest areas; the first recipe's threshold if None.
         metadata: more to write into the JSON file.
         minutes: stop after this time and keep the finished rows.
 
@@ -59,7 +61,7 @@ def write_submission(
     """
     samples = load_submission_samples(competition, data)
     ensemble_weights = list(ensemble_weights or [1 / len(recipes)] * len(recipes))
-    threshold = recipes[0].predict.threshold if threshold is None else threshold
+    postprocess = postprocess or default_postprocess(competition, recipes[0].predict.threshold)
     device = choose_prediction_device(recipes)
     used = [entry for entry in zip(recipes, weights, ensemble_weights, strict=True) if entry[-1] > 0]
     members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
@@ -69,7 +71,8 @@ def write_submission(
         "weights": [[fingerprint_file(path) for path in files] for files in weights],
         "flips": [list(recipe.predict.flips) for recipe in recipes],
         "ensemble_weights": ensemble_weights,
-        "threshold": threshold,
+        "threshold": postprocess.thresholds,
+        "min_area": postprocess.min_areas,
         "images": fingerprint_ids(samples),
     }
     spool = RowSpool(submission_spool(out), made_by)
@@ -79,8 +82,8 @@ def write_submission(
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
     with spool, bar:
-        for row in predict_rows(members, left, competition, threshold, [weight for *_, weight in used]):
-            spool.add(row)
+        for id, rows in predict_rows(members, left, competition, postprocess, [weight for *_, weight in used]):
+            spool.add(id, rows)
             bar.update()
             if deadline and time.monotonic() > deadline:
                 break
@@ -89,9 +92,16 @@ def write_submission(
         return False
     # Only a file that has passed its check gets the name; until then an older file keeps it.
     candidate = rejected_submission(out)
-    write_mask_csv(candidate, competition.csv.columns, spool.rows())
-    ids = [sample.id for sample in samples]
-    check_submission(candidate, competition, ids, image_shapes(competition, samples)).raise_if_bad()
+    # In a sample submission of instances, a key says only which images there are.
+    keys = read_submission_keys(competition, data) if competition.csv.rows == "class" else None
+    rows_in_order = spool.rows([sample.id for sample in samples], keys)
+    write_mask_csv(candidate, submission_format(competition), rows_in_order)
+    report = check_submission(
+        candidate, competition, expected_shapes(competition, data), reference_ratios(competition, data)
+    )
+    report.raise_if_bad()
+    for warning in report.warnings:
+        log.warning("%s: %s", out, warning)
     description = made_by | {"commit": git_commit()} | dict(metadata or {})
     write_text(submission_metadata(out), json.dumps(description, indent=1) + "\n")
     candidate.replace(out)

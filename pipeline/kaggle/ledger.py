@@ -36,7 +36,7 @@ class LedgerEntry:
     commit: str = ""
     recipe: str = ""
     folds: str = ""
-    oof_dice: str = ""
+    oof_score: str = ""
     threshold: str = ""
     reference: str = ""
     """Kaggle's number of the submission."""
@@ -104,7 +104,7 @@ def new_entry(competition: Competition, file: Path, message: str = "") -> Ledger
         commit=str(metadata.get("commit") or ""),
         recipe=str(metadata.get("recipe") or ""),
         folds=" ".join(map(str, metadata.get("folds") or ())),
-        oof_dice=_format_number(metadata.get("oof_dice")),
+        oof_score=_format_number(metadata.get("oof_score")),
         threshold=_format_number(metadata.get("threshold")),
     )
 

@@ -27,7 +27,7 @@ def describe_scores(competition: Competition, ledger: Path = LEDGER, retry: Retr
     lines = [_ROW.format("time", "file", "OOF", "public", "private", "status", "message")]
     for entry in entries:
         if entry.competition == competition.name:
-            scores = [score or _UNKNOWN for score in (entry.oof_dice, entry.public, entry.private)]
+            scores = [score or _UNKNOWN for score in (entry.oof_score, entry.public, entry.private)]
             row = [entry.time[:16], entry.file[:28], *scores, entry.status, entry.reason or entry.message]
             lines.append(_ROW.format(*row))
     return "\n".join([*lines, str(ledger)])
@@ -49,6 +49,6 @@ def describe_entry(entry: LedgerEntry, file: Path, dry_run: bool = False, ledger
         lines = [f"{entry.reference}: public {entry.public or _UNKNOWN}, private {entry.private or _UNKNOWN}"]
     else:
         lines = [f"{entry.reference}: not scored yet; run make scores later"]
-    for name in ("sha256", "commit", "recipe", "folds", "oof_dice", "threshold"):
+    for name in ("sha256", "commit", "recipe", "folds", "oof_score", "threshold"):
         lines.append(f"  {name:9} {getattr(entry, name) or _UNKNOWN}")
     return "\n".join(lines if dry_run else [*lines, str(ledger)])

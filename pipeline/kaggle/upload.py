@@ -20,7 +20,7 @@ from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy, 
 from pipeline.kaggle.errors import KaggleError, kaggle_error, last_line
 from pipeline.kaggle.ledger import LedgerEntry, new_entry, read_ledger, write_entry
 from pipeline.paths import LEDGER
-from pipeline.submission.check import check_submission, expected_shapes
+from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _require_new(earlier: Sequence[LedgerEntry], file: Path) -> None:
 def _require_valid(competition: Competition, data: Path, file: Path) -> None:
     """Check the file as Kaggle would, and log warnings."""
     shapes = expected_shapes(competition, data)
-    report = check_submission(file, competition, list(shapes), shapes)
+    report = check_submission(file, competition, shapes, reference_ratios(competition, data))
     report.raise_if_bad()
     for warning in report.warnings:
         log.warning("%s: %s", file, warning)

@@ -5,7 +5,8 @@ alone is enough to build its model and to predict.
 """
 
 import io
-from dataclasses import asdict, dataclass, fields
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
+from pipeline.models.classes import Classes
 from pipeline.models.zoo import SegmentationModel, build_model
 from pipeline.recipe import Recipe, SMPConfig, parse_recipe, recipe_to_toml
 
@@ -29,11 +31,19 @@ class WeightsMetadata:
     held_out: str
     """Fingerprint of the validation ids, which the model has not seen."""
     epochs: str
-    dice: str
-    """Dice of the last validation at native size; empty for the fold "all"."""
+    score: str
+    """Score of the last validation at native size; empty for the fold "all"."""
     commit: str
     torch: str
     """Version of torch."""
+    classes: str = "[]"
+    """Names of the classes as a JSON list; empty for a single class."""
+    exclusive: str = ""
+    """"yes" if a pixel belongs to at most one class."""
+
+    def model_classes(self) -> Classes:
+        """Return the classes of the model."""
+        return Classes(tuple(json.loads(self.classes)), self.exclusive == "yes")
 
 
 def save_weights(path: Path, model: SegmentationModel, recipe: Recipe, metadata: WeightsMetadata) -> None:
@@ -59,7 +69,7 @@ def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata
     if isinstance(config, SMPConfig):
         # The file holds all weights; the initial encoder weights may not exist on this machine.
         config = config.model_copy(update={"encoder_weights": None})
-    model = build_model(config)
+    model = build_model(config, metadata.model_classes())
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (RuntimeError, SafetensorError) as error:
@@ -80,12 +90,13 @@ def read_weights_metadata(path: Path) -> tuple[Recipe, WeightsMetadata]:
         raise UserError(path, "no such file", "train it with `make train`, or name another file") from None
     except (OSError, SafetensorError) as error:
         raise UserError(path, f"is not a complete safetensors file ({error})", "train it again") from None
-    names = [field.name for field in fields(WeightsMetadata)]
-    missing = {"recipe", *names} - text.keys()
+    missing = {"recipe", *(field.name for field in fields(WeightsMetadata) if field.default is MISSING)} - text.keys()
     if missing:
         what = f"has no {', '.join(sorted(missing))} in its metadata"
         raise UserError(path, what, "use weights written by this pipeline")
-    return parse_recipe(text["recipe"], path), WeightsMetadata(**{name: text[name] for name in names})
+    return parse_recipe(text["recipe"], path), WeightsMetadata(
+        **{field.name: text[field.name] for field in fields(WeightsMetadata) if field.name in text}
+    )
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -22,9 +22,10 @@ class UNet(nn.Module):
     Args:
         config: width, depth, upsampling, normalization and stem.
         in_channels: channels of the image.
+        out_channels: channels of the logits.
     """
 
-    def __init__(self, config: UNetConfig, in_channels: int = 3) -> None:
+    def __init__(self, config: UNetConfig, in_channels: int = 3, out_channels: int = 1) -> None:
         super().__init__()
         widths = [min(config.width * 2**level, config.max_width) for level in range(config.depth + 1)]
         self.stem = config.stem
@@ -38,7 +39,7 @@ class UNet(nn.Module):
             UpBlock(channels, skip_channels, config.up, config.norm)
             for channels, skip_channels in zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True)
         )
-        self.head = nn.Conv2d(widths[0], config.stem**2, kernel_size=1)
+        self.head = nn.Conv2d(widths[0], out_channels * config.stem**2, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits.
@@ -47,7 +48,7 @@ class UNet(nn.Module):
             image: (n, in_channels, h, w) float, normalized.
 
         Returns:
-            (n, 1, h, w) logits.
+            (n, out_channels, h, w) logits.
         """
         height, width = image.shape[-2:]
         x = F.pixel_unshuffle(pad_to_multiple(image, self.multiple), self.stem)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.unet import UNet, pad_to_multiple
 from pipeline.recipe import SMPConfig, UNetConfig
 
@@ -32,7 +33,7 @@ class SegmentationModel(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, 1, h, w)."""
+        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, channels, h, w)."""
         logits: Tensor = self.network((image - self.mean) / self.std)
         return logits
 
@@ -52,15 +53,21 @@ class PadToMultiple(nn.Module):
         return logits
 
 
-def build_model(config: UNetConfig | SMPConfig) -> SegmentationModel:
+def build_model(config: UNetConfig | SMPConfig, classes: Classes = SINGLE_CLASS) -> SegmentationModel:
     """Build the model that a recipe's ``[network]`` table describes.
 
     Weights are random unless the table names a local file of encoder weights.
 
+    Args:
+        config: the table.
+        classes: of the competition; the logits have one channel per class, and one more if they are exclusive.
+
     Raises:
         UserError: the architecture, the encoder or an option does not exist, or the encoder weights do not fit.
     """
-    return SegmentationModel(UNet(config) if isinstance(config, UNetConfig) else _build_smp(config))
+    channels = classes.channels
+    network = UNet(config, out_channels=channels) if isinstance(config, UNetConfig) else _build_smp(config, channels)
+    return SegmentationModel(network)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -68,7 +75,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _build_smp(config: SMPConfig) -> nn.Module:
+def _build_smp(config: SMPConfig, channels: int) -> nn.Module:
     # Imported here: the import takes seconds, and our own UNet does not need it.
     import segmentation_models_pytorch as smp
 
@@ -82,7 +89,9 @@ def _build_smp(config: SMPConfig) -> nn.Module:
         raise UserError("network.name", f"there is no architecture {config.name!r}", f"choose one of {known}")
     try:
         build = architectures[config.name]
-        network: nn.Module = build(config.encoder, encoder_weights=None, in_channels=3, classes=1, **config.options)
+        network: nn.Module = build(
+            config.encoder, encoder_weights=None, in_channels=3, classes=channels, **config.options
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         what = f"{config.name} cannot be built with encoder {config.encoder!r} and options {config.options}"
         raise UserError(

@@ -1,6 +1,7 @@
 """Draw predictions next to the truth: image, mask over it, and errors."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 from pipeline.competition import Competition
 from pipeline.data.draw import draw_errors, draw_overlay, tile_images
 from pipeline.data.images import read_image
-from pipeline.data.mask_csv import read_mask_csv
-from pipeline.data.rle import rle_to_mask
+from pipeline.data.labels import LabelReader
+from pipeline.data.mask_csv import MaskRow, read_mask_csv
+from pipeline.data.rle import rle_format, rle_to_mask
+from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.errors import UserError
 from pipeline.evaluation.result import Evaluation
@@ -26,7 +29,7 @@ from pipeline.recipe import Recipe
 def write_comparison(
     competition: Competition, data: Path, submission: Path, solution: Path, ids: Sequence[str], out: Path
 ) -> None:
-    """Draw one row per test image: the image, the submitted mask over it, the pixels it missed and added.
+    """Draw one row per test image: the image, the submitted masks over it, the pixels they missed and added.
 
     Args:
         competition: describes the data.
@@ -40,15 +43,14 @@ def write_comparison(
         UserError: an id is missing in a file or has no image, or a file cannot be read.
     """
     samples = {sample.id: sample for sample in load_test_samples(competition, data)}
-    predicted, true = (read_masks(path, competition, ids) for path in (submission, solution))
+    predicted, true = (read_rows(path, competition, ids) for path in (submission, solution))
     rows = []
     for id in ids:
         if id not in samples:
             raise UserError(data, f"has no test image {id}", "check the id")
-        image = read_image(samples[id].image)
-        shape = (image.shape[0], image.shape[1])
-        mask, truth = (rle_to_mask(texts[id], shape, competition.csv.order) for texts in (predicted, true))
-        rows.append((image, mask, truth))
+        image = read_image(samples[id].image, competition.csv.size)
+        masks, truth = (_paint(rows_of[id], image.shape[:2], competition) for rows_of in (predicted, true))
+        rows.append((image, masks, truth))
     _write_rows(rows, out)
 
 
@@ -69,44 +71,55 @@ def write_worst_images(
         recipes: the recipes that were evaluated.
         data: the data folder.
         runs_folders: the runs folder of each recipe.
-        evaluation: gives ensemble weights and threshold.
-        table: one row per image, from `evaluate_oof`; columns id, fold and dice are used.
+        evaluation: gives ensemble weights, thresholds and smallest areas.
+        table: one row per image, from `evaluate_oof`; columns id, fold and score are used.
         out: a .jpg or .png file.
         count: number of images.
     """
     samples = {sample.id: sample for sample in load_training_samples(competition, data)}
-    worst = table.nsmallest(count, "dice")
-    device = choose_prediction_device(recipes)
+    worst = table.nsmallest(count, "score")
+    device, postprocess = choose_prediction_device(recipes), evaluation.postprocess(competition)
+    read_truth = partial(LabelReader(competition).read_truth, instances=False)
     rows = {}
     for fold in sorted(worst.fold.unique().tolist()):
-        ids = worst.id[worst.fold == fold]
         members = [
             load_ensemble_member([fold_run(folder, fold).weights], device, recipe)[0]
             for recipe, folder in zip(recipes, runs_folders, strict=True)
         ]
-        for item in predict_probabilities(members, [samples[id] for id in ids], truth=competition):
-            probability = item.mean(evaluation.ensemble.used)
-            mask = binarize(probability, evaluation.threshold.used, may_be_empty=competition.masks.may_be_empty)
+        validation = [samples[id] for id in worst.id[worst.fold == fold]]
+        for item in predict_probabilities(members, validation, competition.csv.size, read_truth):
+            masks = binarize(item.mean(evaluation.ensemble.used), postprocess).cpu().numpy()
             assert item.truth is not None
-            rows[item.sample.id] = read_image(item.sample.image), mask.cpu().numpy(), item.truth
+            rows[item.sample.id] = read_image(item.sample.image, competition.csv.size), masks, item.truth.masks
     _write_rows([rows[id] for id in worst.id], out)
 
 
 def _write_rows(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:
-    """Draw rows of image (h, w, 3) uint8, predicted mask (h, w) bool and true mask (h, w) bool into one file."""
-    drawings = [[image, draw_overlay(image, mask), draw_errors(image, mask, truth)] for image, mask, truth in rows]
+    """Draw rows of image (h, w, 3) uint8, predicted and true masks (classes, h, w) bool into one file."""
+    drawings = [[image, draw_overlay(image, masks), draw_errors(image, masks, truth)] for image, masks, truth in rows]
     with atomic_write(out) as temporary:
         Image.fromarray(tile_images(drawings)).save(temporary, quality=88)
 
 
-def read_masks(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, str]:
-    """Read the RLE of some ids from a CSV file.
+def read_rows(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, list[MaskRow]]:
+    """Read the rows of some ids from a CSV file.
 
     Raises:
         UserError: the file cannot be read or has no row for an id.
     """
-    wanted = set(ids)
-    found = {row.id: row.rle for row in read_mask_csv(path, competition.csv.columns) if row.id in wanted}
-    if missing := wanted - found.keys():
-        raise UserError(path, f"has no row for {min(missing)}", "check the id")
+    found: dict[str, list[MaskRow]] = {id: [] for id in ids}
+    for row in read_mask_csv(path, submission_format(competition)):
+        if row.id in found:
+            found[row.id].append(row)
+    if missing := [id for id, rows in found.items() if not rows]:
+        raise UserError(path, f"has no row for {missing[0]}", "check the id")
     return found
+
+
+def _paint(rows: Sequence[MaskRow], shape: Sequence[int], competition: Competition) -> np.ndarray:
+    """Decode the rows of one image to masks (classes, h, w) bool."""
+    height, width = shape
+    masks = np.zeros((competition.num_classes, height, width), dtype=bool)
+    for row in rows:
+        masks[row.class_index] |= rle_to_mask(row.rle, (height, width), rle_format(competition))
+    return masks

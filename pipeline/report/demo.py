@@ -16,10 +16,10 @@ def describe_demo() -> str:
     runs, submission = paths.runs_folder(DEMO, DEMO), paths.submission_csv(DEMO, DEMO)
     evaluation = read_evaluation(runs)
     solution = data / str(competition.csv.solution)
-    scores = score_submission(submission, solution, competition, expected_shapes(competition, data))
+    scores = score_submission(submission, solution, competition, expected_shapes(competition, data)).score
     lines = [""]
     if evaluation:
-        dice = evaluation.dice
+        dice = evaluation.score
         interval = f"95 % interval {dice.low:.5f} to {dice.high:.5f} over {evaluation.groups} cars"
         lines.append(f"  out-of-fold Dice   {dice.value:.5f}   {interval}")
     return "\n".join([

@@ -32,7 +32,7 @@ def write_oof_report(
     write_worst_images(competition, recipes, data, runs_folders, evaluation, table, worst_jpg(results))
     # Last: where this file exists, make takes the evaluation as finished.
     evaluation.save(results)
-    worst = table.nsmallest(LISTED_IMAGES, "dice")
+    worst = table.nsmallest(LISTED_IMAGES, "score")
     return "\n".join([
         f"the {len(worst)} worst of {len(table)} images:",
         worst.to_string(index=False, float_format="{:.5f}".format),

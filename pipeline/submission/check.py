@@ -1,8 +1,8 @@
-"""The submission file: written, read, and judged before it is uploaded.
+"""Check a submission before it is uploaded.
 
-The check refuses whatever Kaggle would refuse, and what it would take and score near zero: placeholders, masks of
-another size or order, masks too small or too large to be true. It cannot see numbers that count from 0 instead of 1,
-masks of a square image with its axes swapped, or masks made at a fraction of the size whose areas happen to be sane.
+The check refuses what Kaggle would refuse, and what it would accept and score near 0: placeholders, masks of another
+size or pixel order, implausible areas. It cannot see numbers that count from 0 instead of 1, masks of a square image
+with swapped axes, or masks made at a fraction of the size whose areas happen to be plausible.
 """
 
 import os
@@ -15,43 +15,46 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.images import image_size
-from pipeline.data.mask_csv import header_fault, read_csv_records, read_mask_csv
-from pipeline.data.rle import count_breaks, parse_rle
-from pipeline.data.samples import Sample, load_test_samples
+from pipeline.data.labels import LabelReader
+from pipeline.data.mask_csv import describe_header, read_csv_records
+from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
+from pipeline.data.row_format import RowFormat, submission_format
+from pipeline.data.samples import RowKey, Sample, load_test_samples, load_training_samples, read_submission_keys
 from pipeline.errors import UserError
+from pipeline.submission.pixel_order import (
+    PROBED_MASKS,
+    LineRatios,
+    compare_lines,
+    describe_verdict,
+    true_line_ratios,
+)
 
 Shape = tuple[int, int]
 """(height, width) in pixels."""
 
 MAX_PROBLEMS = 100
-"""Problems that a report holds; the others are only counted."""
-
-_LONGEST_ID = 80
-"""Of an id in a message."""
-
-# A real submission may have a few odd masks; where more than this share is odd, something is wrong with all.
-_ODD_SHARE = 0.01
-# Masks that are looked at for a wrong order or width, spread over the file; and how they vote. On true masks of cars
-# and of nuclei no vote was ever cast, on masks written in the wrong order or at a width of 1920 nearly all were.
-_PROBED = 200
-_BETTER = 0.9
-_MAJORITY = 0.9
-_FEWEST_VOTES = 3
+"""Problems that a report lists; further ones are only counted."""
+_MAX_ID_LENGTH = 80
+_IMPLAUSIBLE_SHARE = 0.01
+"""Up to this fraction of masks with an implausible area is a warning, above it an error."""
+_REFERENCE_MASKS = 100
+"""Training masks that the pixel order is compared with."""
 
 
 @dataclass(frozen=True)
 class SubmissionProblem:
-    """One thing wrong with a submission."""
+    """One fault of a submission."""
 
     reason: str
     line: int | None = None
-    """Counted from 1, the header being 1; None if it is no matter of one line."""
+    """From 1, the header being 1; None if it is not about one line."""
     id: str | None = None
 
     def __str__(self) -> str:
         place = f"line {self.line}" if self.line else ""
         if self.id is not None:
-            id = self.id if self.id.isprintable() and len(self.id) <= _LONGEST_ID else repr(self.id[:_LONGEST_ID])
+            readable = self.id.isprintable() and len(self.id) <= _MAX_ID_LENGTH
+            id = self.id if readable else repr(self.id[:_MAX_ID_LENGTH])
             place = f"{place} ({id})" if place else id
         return f"{place}: {self.reason}" if place else self.reason
 
@@ -63,11 +66,10 @@ class SubmissionReport:
     path: Path
     rows: int = 0
     problems: list[SubmissionProblem] = field(default_factory=list)
-    """The first `KEPT` reasons to refuse the file."""
+    """The first `MAX_PROBLEMS` reasons to refuse the file."""
     count: int = 0
-    """How many problems there are."""
+    """Number of all problems."""
     warnings: list[SubmissionProblem] = field(default_factory=list)
-    """Odd, but too few to refuse the file."""
 
     @property
     def good(self) -> bool:
@@ -75,7 +77,7 @@ class SubmissionReport:
         return self.count == 0
 
     def add(self, reason: str, line: int | None = None, id: str | None = None) -> None:
-        """Count a problem, and keep it if it is among the first."""
+        """Count a problem, and list it if it is among the first."""
         self.count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(SubmissionProblem(reason, line, id))
@@ -84,106 +86,245 @@ class SubmissionReport:
         """Raise a UserError with the first problem and the number of the others."""
         if not self.good:
             others = f" ({self.count - 1:,} more problems)" if self.count > 1 else ""
-            raise UserError(self.path, f"{self.problems[0]}{others}", "correct the file or predict again")
+            raise UserError(self.path, f"{self.problems[0]}{others}", "correct the file, or predict again")
+
+    def describe(self) -> str:
+        """Return warnings and problems as lines of text, with a last line that counts them."""
+        lines = [f"warning  {warning}" for warning in self.warnings]
+        lines += [f"error    {problem}" for problem in self.problems]
+        counts = f"{self.rows:,} rows, {self.count:,} errors, {len(self.warnings):,} warnings"
+        return "\n".join([*lines, f"{self.path}: {counts}"])
 
 
-def expected_shapes(competition: Competition, data: Path, sample: Path | None = None) -> dict[str, Shape]:
-    """What a submission must have a row for: the ids of the sample CSV, or of the test images where there is none.
+def expected_shapes(competition: Competition, data: Path, sample: Path | None = None) -> dict[RowKey, Shape]:
+    """Return the (id, class) of each row that a submission must have, and the size of its mask.
 
     Args:
-        competition: names the sample CSV and the test folder.
-        data: the folder of the data.
-        sample: another sample CSV.
+        competition: names the sample submission and the test folder.
+        data: the data folder.
+        sample: another sample submission.
 
     Returns:
-        id → (height, width) of its image. The images are needed only if they do not all have one size.
+        (id, index of the class) -> (height, width), in the order of the sample submission. Images are read only if
+        they do not all have the same size.
 
     Raises:
         UserError: the sample cannot be read, there is neither a sample nor a test image, or an id has no test image.
     """
-    if sample is None and competition.csv.sample and (data / competition.csv.sample).exists():
-        sample = data / competition.csv.sample
-    if sample is None:
-        return image_shapes(competition, load_test_samples(competition, data))
-    ids = [row.id for row in read_mask_csv(sample, competition.csv.columns)]
-    if competition.images.size:
-        width, height = competition.images.size
-        return dict.fromkeys(ids, (height, width))
-    images = {image.id: image for image in load_test_samples(competition, data)}
-    lost = next((id for id in ids if id not in images), None)
+    keys = read_submission_keys(competition, data, sample)
+    size = competition.csv.size or competition.images.size
+    if keys is not None and size:
+        return dict.fromkeys(keys, size[::-1])
+    samples = {image.id: image for image in load_test_samples(competition, data)}
+    classes = competition.num_classes if competition.csv.rows != "image" else 1
+    keys = keys if keys is not None else [(id, number) for id in samples for number in range(classes)]
+    lost = next((id for id, _ in keys if id not in samples), None)
     if lost is not None:
-        raise UserError(sample, f"names {lost!r}, which is no test image", "fetch what is missing")
-    return image_shapes(competition, [images[id] for id in ids])
+        path = sample or data / str(competition.csv.sample)
+        raise UserError(path, f"has the id {lost!r}, which is no test image", "download what is missing")
+    shapes = image_shapes(competition, [samples[id] for id in dict.fromkeys(id for id, _ in keys)])
+    return {key: shapes[key[0]] for key in keys}
 
 
 def image_shapes(competition: Competition, samples: Sequence[Sample]) -> dict[str, Shape]:
-    """id → (height, width): the competition's one size, else from the headers of the images.
+    """Return id -> (height, width) of the submitted masks: ``csv.size``, ``images.size``, or the image's own.
 
     Raises:
         UserError: an image cannot be opened.
     """
-    if competition.images.size:
-        width, height = competition.images.size
-        return dict.fromkeys((sample.id for sample in samples), (height, width))
-    found = {}
-    for sample in tqdm(samples, desc="sizes", unit=" images", delay=2):
-        width, height = image_size(sample.image)
-        found[sample.id] = (height, width)
-    return found
+    size = competition.csv.size or competition.images.size
+    if size:
+        return dict.fromkeys((sample.id for sample in samples), size[::-1])
+    bar = tqdm(samples, desc="sizes", unit=" images", delay=2)
+    return {sample.id: image_size(sample.image)[::-1] for sample in bar}
+
+
+def reference_ratios(competition: Competition, data: Path) -> LineRatios:
+    """Compute the line ratios of some training masks; none if there is no training data."""
+    try:
+        samples = load_training_samples(competition, data, require_masks=False)
+        labeled = [sample for sample in samples if sample.masks or sample.rows]
+        reader, order = LabelReader(competition), competition.csv.order
+        chosen = labeled[:: max(1, len(labeled) // _REFERENCE_MASKS)][:_REFERENCE_MASKS]
+        masks = [mask for sample in chosen for mask in reader.read_row_masks(sample)]
+    except UserError:
+        return LineRatios()
+    return true_line_ratios([(mask_to_runs(mask, order), (mask.shape[0], mask.shape[1])) for mask in masks], order)
 
 
 def check_submission(
-    path: Path, competition: Competition, expected_ids: Sequence[str], shapes: Mapping[str, Shape]
+    path: Path, competition: Competition, shapes: Mapping[RowKey, Shape], reference: LineRatios | None = None
 ) -> SubmissionReport:
-    """Read a whole submission and report everything that is wrong with it; rows may have any order.
+    """Read a submission to its end and report all faults. Rows may have any order.
 
     Args:
         path: a .csv or .csv.gz file.
-        competition: its header, the order of the pixels, whether masks may be empty, their sane areas.
-        expected_ids: each needs one row.
-        shapes: (height, width) of each of them.
+        competition: gives the header, the RLE format, whether masks may be empty, and their plausible areas.
+        shapes: (height, width) of each row that the file must have, from `expected_shapes`.
+        reference: line ratios of true masks, from `reference_ratios`.
 
     Raises:
         UserError: the file cannot be read to its end.
     """
-    report = SubmissionReport(path)
-    lines = read_csv_records(path)
-    _, header = next(lines, (1, []))
-    if tuple(header) != competition.csv.columns:
-        report.add(header_fault(header, competition.csv.columns), line=1)
-    known = set(expected_ids)
-    seen: dict[str, int] = {}
-    near: dict[str, str] = {}
-    whole = _Whole(report, competition, every=max(1, len(expected_ids) // _PROBED))
-    for line, fields in tqdm(lines, desc="check", total=len(expected_ids), unit=" rows", delay=2):
-        report.rows += 1
-        if len(fields) != 2:
-            reason = f"has {len(fields)} fields instead of an id and a mask" if fields else "is blank; remove it"
-            report.add(reason, line)
-            continue
-        id, text = fields
-        if id in seen:
-            report.add(f"the id is there already, in line {seen[id]}", line, id)
-        elif id not in known:
-            near = near or {_bare(other): other for other in expected_ids}
-            like = near.get(_bare(id))
-            report.add(f"the id is unknown{f'; is it {like!r}, written otherwise?' if like else ''}", line, id)
-        seen.setdefault(id, line)
-        if id in known:
-            runs = _parse(report, text, shapes[id], line, id)
-            if runs is not None:
-                whole.add(text, runs, shapes[id], line, id)
-    for id in expected_ids:
-        if id not in seen:
-            report.add("has no row", id=id)
-    whole.judge()
-    if report.rows and not _ends_with_line(path):
-        report.warnings.append(SubmissionProblem("the file does not end with a line end; its last row may be cut off"))
-    return report
+    checker = _Checker(path, competition, shapes, reference or LineRatios())
+    records = read_csv_records(path)
+    _, header = next(records, (1, []))
+    if tuple(header) != checker.format.header:
+        what, fix = describe_header(header, checker.format.header)
+        checker.report.add(f"{what}; {fix}", line=1)
+    for line, fields in tqdm(records, desc="check", total=len(shapes), unit=" rows", delay=2):
+        checker.add_record(line, fields)
+    checker.finish()
+    if checker.report.rows and not _ends_with_newline(path):
+        warning = SubmissionProblem("the file does not end with a newline; its last row may be incomplete")
+        checker.report.warnings.append(warning)
+    return checker.report
 
 
-def _ends_with_line(path: Path) -> bool:
-    """Whether a plain file ends where a row does; gzip notices by itself that it was cut."""
+class _Checker:
+    """Check rows one by one, and all masks together at the end."""
+
+    def __init__(
+        self, path: Path, competition: Competition, shapes: Mapping[RowKey, Shape], reference: LineRatios
+    ) -> None:
+        self.report = SubmissionReport(path)
+        self.competition = competition
+        self.shapes = shapes
+        self.reference = reference
+        self.format: RowFormat = submission_format(competition)
+        self.rle_format = rle_format(competition)
+        self.instances = competition.csv.rows == "instance"
+        self.lines: dict[RowKey, int] = {}
+        """First line of each key."""
+        self.objects: dict[RowKey, list[np.ndarray]] = {}
+        """Runs of the objects of the image of the last rows, for rows that are instances."""
+        self.similar: dict[str, str] = {}
+        self.masks = _MaskStatistics(competition, every=max(1, len(shapes) // PROBED_MASKS))
+
+    def add_record(self, line: int, fields: list[str]) -> None:
+        self.report.rows += 1
+        if len(fields) != len(self.format.header):
+            wanted = len(self.format.header)
+            reason = f"has {len(fields)} fields instead of {wanted}" if fields else "is blank; remove it"
+            self.report.add(reason, line)
+            return
+        try:
+            id, class_index, rle = self.format.parse(fields)
+        except ValueError as error:
+            self.report.add(str(error), line)
+            return
+        key = (id, class_index)
+        name = self.format.describe_key(*key)
+        if key not in self.shapes:
+            self.report.add(f"the id is unknown{self._suggest(id)}", line, name)
+        elif key in self.lines and not self.instances:
+            self.report.add(f"repeats line {self.lines[key]}", line, name)
+        else:
+            self._add_mask(key, rle, line, name)
+        self.lines.setdefault(key, line)
+
+    def finish(self) -> None:
+        for key in self.shapes:
+            if key not in self.lines:
+                self.report.add("has no row", id=self.format.describe_key(*key))
+        self.masks.summarize(self.report, self.reference, next(iter(self.shapes.values()), (0, 0)))
+
+    def _add_mask(self, key: RowKey, rle: str, line: int, name: str) -> None:
+        shape = self.shapes[key]
+        try:
+            runs = parse_rle(rle, shape[0] * shape[1], self.rle_format)
+        except ValueError as error:
+            self.report.add(str(error), line, name)
+            return
+        # This parser splits at any white space, another one may not.
+        if " ".join(rle.split()) != rle:
+            self.report.add("has stray spaces; put one space between two numbers and none at the ends", line, name)
+        if self.instances:
+            self._check_objects(key, runs, line, name)
+        self.masks.add(self.report, rle, runs, shape, line, name)
+
+    def _check_objects(self, key: RowKey, runs: np.ndarray, line: int, name: str) -> None:
+        """Check that the objects of an image do not overlap and that an empty row is its only one."""
+        others = self.objects.setdefault(key, [])
+        if others and (not len(runs) or not len(others[0])):
+            self.report.add("is one of several rows of the image, and one of them is empty", line, name)
+        if any(count_overlap(runs, other) for other in others):
+            self.report.add("overlaps another object of the same image", line, name)
+        others.append(runs)
+
+    def _suggest(self, id: str) -> str:
+        """Return a hint if a known id differs only in folder, suffix, outer spaces or case."""
+        self.similar = self.similar or {_bare_id(known): known for known, _ in self.shapes}
+        similar = self.similar.get(_bare_id(id))
+        return f"; did you mean {similar!r}?" if similar else ""
+
+
+class _MaskStatistics:
+    """What only shows in all masks together: equal masks, implausible areas, another pixel order or width."""
+
+    def __init__(self, competition: Competition, every: int) -> None:
+        self.competition = competition
+        self.every = every
+        self.masks = 0
+        self.first = ""
+        self.all_equal = True
+        self.all_full = True
+        self.implausible: list[SubmissionProblem] = []
+        self.implausible_count = 0
+        self.ratios = LineRatios()
+
+    def add(self, report: SubmissionReport, rle: str, runs: np.ndarray, shape: Shape, line: int, name: str) -> None:
+        if not self.masks:
+            self.first = rle
+        self.all_equal &= rle == self.first
+        area = int(runs[:, 1].sum()) / (shape[0] * shape[1])
+        self.all_full &= area == 1
+        if len(runs):
+            self._check_area(area, line, name)
+            if self.masks % self.every == 0:
+                self.ratios.add(runs, shape, self.competition.csv.order)
+        elif not self.competition.masks.may_be_empty:
+            report.add("the mask is empty, which no mask of this competition is", line, name)
+        self.masks += 1
+
+    def summarize(self, report: SubmissionReport, reference: LineRatios, shape: Shape) -> None:
+        if self.masks > 1 and self.all_equal:
+            self._report_equal_masks(report)
+        elif self.implausible_count > _IMPLAUSIBLE_SHARE * self.masks:
+            for problem in self.implausible:
+                report.add(problem.reason, problem.line, problem.id)
+            report.count += self.implausible_count - len(self.implausible)
+        else:
+            report.warnings += self.implausible
+        for verdict in compare_lines(self.ratios, reference):
+            text = describe_verdict(verdict, shape, self.competition.csv.order)
+            if verdict.refused:
+                report.add(text)
+            else:
+                report.warnings.append(SubmissionProblem(text))
+
+    def _check_area(self, area: float, line: int, name: str) -> None:
+        lowest, highest = self.competition.masks.area
+        if not lowest <= area <= highest:
+            self.implausible_count += 1
+            if len(self.implausible) < MAX_PROBLEMS:
+                reason = f"the mask covers {area:.2%} of the image; expected {lowest:.1%} to {highest:.1%}"
+                self.implausible.append(SubmissionProblem(reason, line, name))
+
+    def _report_equal_masks(self, report: SubmissionReport) -> None:
+        if self.first in ("", self.competition.csv.empty):
+            warning = f"all {self.masks:,} masks are empty: no pixel is predicted"
+            report.warnings.append(SubmissionProblem(warning))
+        elif self.all_full:
+            report.add(f"all {self.masks:,} masks cover the whole image: every pixel is predicted")
+        elif self.first == "1 1":
+            report.add(f"all {self.masks:,} masks are '1 1', the placeholder of a sample submission")
+        else:
+            report.add(f"all {self.masks:,} masks are the same, {self.first[:40]!r}")
+
+
+def _ends_with_newline(path: Path) -> bool:
+    """Return whether a plain file ends where a row does; gzip itself notices a truncated file."""
     if path.name.endswith(".gz"):
         return True
     with path.open("rb") as file:
@@ -191,87 +332,6 @@ def _ends_with_line(path: Path) -> bool:
         return file.read(1) in b"\r\n"
 
 
-def _parse(report: SubmissionReport, text: str, shape: Shape, line: int, id: str) -> np.ndarray | None:
-    """The runs of one mask; None if they are faulty, which is then in the report."""
-    try:
-        runs = parse_rle(text, shape[0] * shape[1])
-    except ValueError as error:
-        report.add(str(error), line, id)
-        return None
-    # What `split` forgives another reader may not.
-    if " ".join(text.split()) != text:
-        report.add("has stray spaces; one space belongs between two numbers and none at the ends", line, id)
-    return runs
-
-
-class _Whole:
-    """What shows only in all masks together: that they are all the same, of odd area, or written for another width."""
-
-    def __init__(self, report: SubmissionReport, competition: Competition, every: int) -> None:
-        self.report = report
-        self.competition = competition
-        self.every = every
-        self.masks = 0
-        self.first = ""
-        self.same = True
-        self.odd: list[SubmissionProblem] = []
-        self.odd_count = 0
-        self.votes: dict[str, tuple[int, int, str]] = {}
-        """Votes for another distance, masks that could vote, and what the vote means."""
-
-    def add(self, text: str, runs: np.ndarray, shape: Shape, line: int, id: str) -> None:
-        if not self.masks:
-            self.first = text
-        self.same &= text == self.first
-        if not len(runs):
-            if not self.competition.masks.may_be_empty:
-                self.report.add("the mask is empty, and no mask of this competition may be", line, id)
-        else:
-            share = int(runs[:, 1].sum()) / (shape[0] * shape[1])
-            lowest, highest = self.competition.masks.area
-            if not lowest <= share <= highest:
-                self.odd_count += 1
-                if len(self.odd) < MAX_PROBLEMS:
-                    sane = f"expected {lowest:.1%} to {highest:.1%}"
-                    self.odd.append(SubmissionProblem(f"the mask covers {share:.2%} of the image; {sane}", line, id))
-            if self.masks % self.every == 0:
-                self._probe(runs, shape)
-        self.masks += 1
-
-    def judge(self) -> None:
-        # Without a sample nothing is submitted, and a folder of one's own may well hold no object at all.
-        if self.masks > 1 and self.same and (self.first or self.competition.csv.sample):
-            what = f"are the same, {self.first[:40]!r}" if self.first else "are empty"
-            self.report.add(f"all {self.masks:,} masks {what}: this is a sample, not a prediction")
-        elif self.odd_count > _ODD_SHARE * self.masks:
-            for problem in self.odd:
-                self.report.add(problem.reason, problem.line, problem.id)
-            self.report.count += self.odd_count - len(self.odd)
-        else:
-            self.report.warnings += self.odd
-        for votes, probed, reason in self.votes.values():
-            if votes >= max(_FEWEST_VOTES, _MAJORITY * probed):
-                self.report.add(f"{votes} of {probed} masks looked at {reason}")
-
-    def _probe(self, runs: np.ndarray, shape: Shape) -> None:
-        """Let one mask vote for another distance between its rows than the right one."""
-        across, down = shape[::-1] if self.competition.csv.order == "row" else shape
-        lines = ("the rows", "the columns") if self.competition.csv.order == "row" else ("the columns", "the rows")
-        padded = -(-across // 32) * 32
-        pixels = shape[0] * shape[1]
-        # Per pixel of distance, since the edge of one long run breaks at as many pixels as the distance has.
-        own = count_breaks(runs, across, pixels) / across
-        others = {
-            "order": (down, f"are numbered along {lines[1]}; expected along {lines[0]} (csv.order)"),
-            "width": (padded, f"are made for images of {padded} pixels along {lines[0]}; expected {across}"),
-        }
-        for kind, (stride, reason) in others.items():
-            if stride != across and own:
-                votes, probed, _ = self.votes.get(kind, (0, 0, ""))
-                better = count_breaks(runs, stride, pixels) / stride < _BETTER * own
-                self.votes[kind] = (votes + better, probed + 1, reason)
-
-
-def _bare(id: str) -> str:
-    """An id without folder, ending, outer spaces and case."""
+def _bare_id(id: str) -> str:
+    """Return an id without folder, suffix, outer spaces and case."""
     return PurePath(id.strip()).stem.casefold()

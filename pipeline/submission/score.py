@@ -1,6 +1,6 @@
-"""The competition's metric for a finished submission, where the truth is at hand."""
+"""Score a finished submission with the competition's metric, where the true masks are known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,73 +9,160 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
-from pipeline.data.rle import count_overlap, parse_rle
-from pipeline.data.samples import Sample
+from pipeline.data.rle import RleFormat, count_overlap, expand_runs, parse_rle, rle_format
+from pipeline.data.row_format import submission_format
+from pipeline.data.samples import RowKey, load_test_samples
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.metrics import load_metric
+from pipeline.metrics.instances import InstanceMetric
+from pipeline.metrics.pixels import PixelMetric
+from pipeline.paths import competition_toml
 
-
-def dice_of_runs(first: np.ndarray, second: np.ndarray) -> float:
-    """2·|X∩Y| / (|X|+|Y|) of two masks given as (n, 2) runs, from 0 to 1; two empty masks agree: 1."""
-    total = int(first[:, 1].sum() + second[:, 1].sum())
-    return 2 * count_overlap(first, second) / total if total else 1.0
+Shape = tuple[int, int]
+"""(height, width) in pixels."""
 
 
 def score_submission(
-    path: Path, solution: Path, competition: Competition, shapes: Mapping[str, tuple[int, int]]
-) -> pd.Series:
-    """Dice of every image at native size, computed on the runs; the score on the leaderboard is the mean.
+    path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape]
+) -> pd.DataFrame:
+    """Score every image and class at native size, computed on runs. The leaderboard score is the mean.
 
     Args:
         path: the submission; its rows may have any order.
-        solution: the true masks, in a file of the same form.
-        competition: the header of both files.
-        shapes: (height, width) of the image of each id.
+        solution: the true masks in the same format.
+        competition: gives the format and the metric.
+        shapes: (height, width) of each row, from `expected_shapes`.
 
     Returns:
-        float64, indexed by id in the order of the solution.
+        Columns id, class (its name; empty without classes) and score, in the order of the solution.
 
     Raises:
-        UserError: the ids of the files differ or one comes twice, a file is unreadable or empty, or a mask is faulty.
+        UserError: the ids of the files differ or one is repeated, a file is unreadable or empty, or a mask is faulty.
     """
-    scores: dict[str, float] = {}
-    with MaskCsvLookup(path, competition.csv.columns) as submitted:
-        for truth in tqdm(read_mask_csv(solution, competition.csv.columns), desc="score", unit=" images", delay=2):
-            if truth.id not in shapes:
-                raise UserError(solution, f"line {truth.line}: there is no image {truth.id!r}", "remove the row")
-            if truth.id in scores:
-                raise UserError(solution, f"line {truth.line} has {truth.id} again", "remove one of its rows")
-            height, width = shapes[truth.id]
-            pixels = height * width
-            row = submitted.take(truth.id)
-            scores[truth.id] = dice_of_runs(runs_of(row, path, pixels), runs_of(truth, solution, pixels))
-        submitted.finish()
+    metric = load_metric(competition)
+    if isinstance(metric, PixelMetric):
+        scores = dict(_score_pixels(path, solution, competition, shapes, metric))
+    else:
+        assert isinstance(metric, InstanceMetric)
+        scores = dict(_score_instances(path, solution, competition, shapes, metric))
     if not scores:
-        raise UserError(solution, "has no rows", "fetch it again")
-    return pd.Series(scores, name="dice", dtype=float)
+        raise UserError(solution, "has no rows", "download it again")
+    names = competition.classes or ("",)
+    rows = [(id, names[class_index], score) for (id, class_index), score in scores.items()]
+    return pd.DataFrame(rows, columns=["id", "class", "score"])
 
 
-def save_scores(scores: pd.Series, samples: Sequence[Sample], path: Path) -> None:
-    """Write scores as a CSV of id, group and dice, which `pipeline.evaluate.gain` compares with another.
+def _score_pixels(
+    path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape], metric: PixelMetric
+) -> Iterator[tuple[RowKey, float]]:
+    """Score row by row, in constant memory."""
+    format, rle = submission_format(competition), rle_format(competition)
+    seen: set[RowKey] = set()
+    with MaskCsvLookup(path, format) as submitted:
+        for truth in tqdm(read_mask_csv(solution, format), desc="score", unit=" rows", delay=2):
+            _require_known(truth, solution, shapes)
+            if truth.key in seen:
+                what = f"line {truth.line} repeats {format.describe_key(*truth.key)}"
+                raise UserError(solution, what, "remove one of its rows")
+            seen.add(truth.key)
+            height, width = shapes[truth.key]
+            predicted = parse_row(submitted.take(truth.key), path, height * width, rle)
+            true = parse_row(truth, solution, height * width, rle)
+            counts = (count_overlap(predicted, true), predicted[:, 1].sum(), true[:, 1].sum())
+            yield truth.key, float(metric.formula(*map(np.asarray, counts)))
+        submitted.finish()
+
+
+def _score_instances(
+    path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape], metric: InstanceMetric
+) -> Iterator[tuple[RowKey, float]]:
+    """Score image by image. All rows of both files are kept in memory."""
+    predicted, true = (_group_rows(file, competition, shapes) for file in (path, solution))
+    format = submission_format(competition)
+    if missing := [key for key in true if key not in predicted]:
+        raise UserError(path, f"has no row for {format.describe_key(*missing[0])}", "predict again")
+    if extra := [key for key in predicted if key not in true]:
+        raise UserError(path, f"has a row for {format.describe_key(*extra[0])}, which the solution lacks", "remove it")
+    for key in tqdm(true, desc="score", unit=" images", delay=2):
+        height, width = shapes[key]
+        pixels = height * width
+        # The order of the pixels does not matter, as long as it is the same on both sides.
+        labels = np.zeros(pixels, dtype=np.int32)
+        objects = [runs for runs in predicted[key] if len(runs)]
+        for number, runs in enumerate(objects, 1):
+            labels[expand_runs(runs)] = number
+        truth = [expand_runs(runs) for runs in true[key] if len(runs)]
+        yield key, metric.score_objects(labels, len(objects), truth)
+
+
+def _group_rows(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> dict[RowKey, list[np.ndarray]]:
+    """Read the runs of all rows of each (id, class)."""
+    rle = rle_format(competition)
+    groups: dict[RowKey, list[np.ndarray]] = {}
+    for row in read_mask_csv(path, submission_format(competition)):
+        _require_known(row, path, shapes)
+        height, width = shapes[row.key]
+        groups.setdefault(row.key, []).append(parse_row(row, path, height * width, rle))
+    return groups
+
+
+def _require_known(row: MaskRow, path: Path, shapes: Mapping[RowKey, Shape]) -> None:
+    if row.key not in shapes:
+        raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")
+
+
+def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.ndarray:
+    """Parse the runs of a row.
+
+    Raises:
+        UserError: the RLE is faulty.
+    """
+    try:
+        return parse_rle(row.rle, pixels, format)
+    except ValueError as error:
+        raise UserError(path, f"line {row.line} ({row.id}): {error}", "correct it, or predict again") from None
+
+
+def solution_csv(competition: Competition, data: Path) -> Path:
+    """Return the file of the true masks.
+
+    Raises:
+        UserError: the competition names none.
+    """
+    if competition.csv.solution is None:
+        raise UserError(competition_toml(competition.name), "has no csv.solution", "give one with --solution")
+    return data / competition.csv.solution
+
+
+def save_scores(scores: pd.DataFrame, competition: Competition, data: Path, path: Path) -> None:
+    """Write the scores of a submission as a CSV for `pipeline.evaluation.statistics.paired_gain`.
 
     Args:
-        scores: as `score` returns them.
-        samples: the images, for their groups.
-        path: the file.
+        scores: as `score_submission` returns them.
+        competition: names the test images, which give the groups.
+        data: the data folder.
+        path: the CSV: id, group, class, score.
 
     Raises:
         UserError: an image that was scored is missing.
     """
-    groups = {sample.id: sample.group for sample in samples}
-    if missing := [name for name in scores.index if name not in groups]:
-        raise UserError(missing[0], "was scored, but its image is missing, and so its group", "fetch it")
-    rows = "".join(f"{name},{groups[name]},{value:.6f}\n" for name, value in scores.items())
-    write_text(path, "id,group,dice\n" + rows)
+    groups = {sample.id: sample.group for sample in load_test_samples(competition, data)}
+    if missing := [id for id in scores.id if id not in groups]:
+        raise UserError(missing[0], "was scored, but its image is missing", "download it")
+    table = scores.assign(group=scores.id.map(groups))[["id", "group", "class", "score"]]
+    write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
-def runs_of(row: MaskRow, path: Path, pixels: int) -> np.ndarray:
-    """The (n, 2) runs of a row of `path`; UserError if they are faulty."""
-    try:
-        return parse_rle(row.rle, pixels)
-    except ValueError as error:
-        raise UserError(path, f"line {row.line} ({row.id}): {error}", "correct it or predict again") from None
+def describe_scores(scores: pd.DataFrame, competition: Competition, path: Path, worst: int) -> str:
+    """Return the worst rows, the mean of each class and the mean score as lines of text."""
+    label = load_metric(competition).label
+    lines = [f"{score:.6f}  {f'{id} {name}'.strip()}" for id, name, score in _worst_rows(scores, worst)]
+    if competition.classes:
+        lines += [f"{name}: {label} {mean:.6f}" for name, mean in scores.groupby("class").score.mean().items()]
+    images = f"{len(scores):,} rows" if competition.classes else f"{len(scores):,} images"
+    return "\n".join([*lines, f"{path}: {label} {scores.score.mean():.6f}, mean of {images}"])
+
+
+def _worst_rows(scores: pd.DataFrame, count: int) -> list[tuple[str, str, float]]:
+    return list(scores.nsmallest(count, "score").itertuples(index=False, name=None))

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import Recipe
 from pipeline.training.losses import SegmentationLoss
@@ -81,16 +82,16 @@ class StepCost:
         )
 
 
-def estimate_cost(recipe: Recipe) -> StepCost:
-    """Trace one training step of a recipe at its full input size."""
+def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
+    """Trace one training step of a recipe at its full input size, for the classes of a competition."""
     width, height = recipe.input.size
     batch_size = recipe.train.batch_size
     # Built on the CPU: some encoders compute with values during construction.
-    model = build_model(recipe.network).train().to("meta")
+    model = build_model(recipe.network, classes).train().to("meta")
     with torch.device("meta"):
         images = torch.empty(batch_size, 3, height, width)
-        target = torch.empty(batch_size, 1, height, width)
-        loss = SegmentationLoss(recipe.train.loss)
+        target = torch.empty(batch_size, classes.count, height, width)
+        loss = SegmentationLoss(recipe.train.loss, classes)
         traffic, saved = _TrafficCounter(), _SavedTensorCounter()
         with FlopCounterMode(display=False) as flops, traffic:
             with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
@@ -120,14 +121,15 @@ def relative_step_cost(recipe: Recipe) -> float:
     return mean + 1 - start
 
 
-def describe_cost(recipe: Recipe, images: int) -> str:
+def describe_cost(recipe: Recipe, images: int, classes: Classes = SINGLE_CLASS) -> str:
     """Describe the cost of a recipe and the time on some GPUs, as lines of text.
 
     Args:
         recipe: to be estimated.
         images: number of training images of a fold.
+        classes: of the competition.
     """
-    cost = estimate_cost(recipe)
+    cost = estimate_cost(recipe, classes)
     width, height = recipe.input.size
     steps = recipe.train.epochs * images / cost.batch_size * relative_step_cost(recipe)
     lines = [

@@ -1,5 +1,6 @@
 """Train one fold: data, model, loop, weights."""
 
+import json
 import logging
 import math
 import time
@@ -20,11 +21,15 @@ from pipeline.competition import Competition
 from pipeline.data import dataset
 from pipeline.data.augment import Augmentation
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
+from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, write_json_lines, write_text
 from pipeline.host import git_commit
+from pipeline.inference.postprocess import Postprocess, default_postprocess
+from pipeline.metrics import Metric, load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_checkpoint, save_weights
+from pipeline.models.classes import Classes, classes_of
 from pipeline.models.device import ComputeDevice, choose_device, to_device
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, recipe_toml
@@ -47,6 +52,8 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY = 20
 """Steps between reports of the loss. Each report waits until the device has finished its queue."""
+VALIDATION_THRESHOLD = 0.5
+"""Probability threshold of the validation during a training."""
 SAVE_EVERY = 300.0
 """Seconds between checkpoints: the work that a power cut may cost."""
 
@@ -65,6 +72,10 @@ class TrainContext:
     run: Run
     writer: SummaryWriter
     monitor: TrainingMonitor
+    classes: Classes
+    metric: Metric
+    postprocess: Postprocess
+    """With which the validation binarizes."""
     should_stop: Callable[[], bool]
 
     @property
@@ -111,7 +122,8 @@ def train_fold(
     check_masks(train, competition)
 
     device = choose_device(recipe.train.precision)
-    state = init_state(recipe, device, fold)
+    classes = classes_of(competition)
+    state = init_state(recipe, classes, device, fold)
     if run.checkpoint.exists():
         resume_state(state, run.checkpoint)
         log.info("%s: resumes at step %d", run.folder, state.step)
@@ -131,6 +143,9 @@ def train_fold(
             run=run,
             writer=writer,
             monitor=TrainingMonitor(may_be_empty=competition.masks.may_be_empty),
+            classes=classes,
+            metric=load_metric(competition),
+            postprocess=default_postprocess(competition, VALIDATION_THRESHOLD),
             should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
         )
         log.info(
@@ -148,9 +163,11 @@ def train_fold(
         fold=str(fold),
         held_out=fingerprint_ids(validation),
         epochs=str(recipe.train.epochs),
-        dice="" if fold == ALL else f"{state.history[-1]['dice']:.6f}",
+        score="" if fold == ALL else f"{state.history[-1][competition.metric]:.6f}",
         commit=git_commit(),
         torch=torch.__version__,
+        classes=json.dumps(classes.names),
+        exclusive="yes" if classes.exclusive else "",
     )
     save_weights(run.weights, state.eval_model, recipe, metadata)
     run.checkpoint.unlink(missing_ok=True)
@@ -188,13 +205,14 @@ def _build_loaders(
     on_cpu = device.device.type == "cpu"
     workers = dataset.num_loader_workers(on_cpu)
     # Decoding costs training time only where both share the same cores.
-    cache = on_cpu and dataset.fits_in_memory(len(train), recipe.input.size)
+    cache = on_cpu and dataset.fits_in_memory(len(train), recipe.input.size, competition.num_classes)
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
     augmentation = Augmentation(recipe.augment, recipe.seed)
-    positive, size = competition.masks.positive, recipe.input.size
-    train_set = dataset.TrainDataset(train, positive, size, augmentation, cache=cache)
+    labels, size = LabelReader(competition), recipe.input.size
+    train_set = dataset.TrainDataset(train, labels, size, augmentation, cache=cache)
     sampler = dataset.EpochSampler(len(train), config.batch_size, config.epochs, recipe.seed, first_step)
-    validation_set = dataset.ValidationDataset(validation, positive, size)
+    instances = load_metric(competition).needs_instances
+    validation_set = dataset.ValidationDataset(validation, labels, size, instances=instances)
     return (
         dataset.train_loader(train_set, sampler, workers, device.is_cuda),
         dataset.validation_loader(validation_set, config.batch_size, workers, device.is_cuda),
@@ -204,7 +222,7 @@ def _build_loaders(
 def _train_loop(state: TrainState, context: TrainContext) -> bool:
     """Run the steps that are left; return False if `context.should_stop` ended the loop before the last one."""
     config, device, total = context.recipe.train, context.device, context.total_steps
-    loss = SegmentationLoss(config.loss)
+    loss = SegmentationLoss(config.loss, context.classes)
     saved = started = time.monotonic()
     seconds_before, waited = state.seconds, 0.0
     figures: list[torch.Tensor] = []
@@ -280,7 +298,9 @@ def _end_epoch(state: TrainState, context: TrainContext) -> None:
             context.validation_loader,
             context.validation_samples,
             context.device,
-            may_be_empty=context.monitor.may_be_empty,
+            context.classes,
+            context.metric,
+            context.postprocess,
         )
         state.model.train()
         row |= scores

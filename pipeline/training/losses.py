@@ -1,34 +1,40 @@
-"""The training loss: weighted sum of binary cross-entropy and soft Dice, in float32."""
+"""The training loss: weighted sum of cross-entropy and soft Dice, in float32."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.recipe import LossConfig
 
 WINDOW = 7
 """Side in pixels of the window that decides how close a pixel is to the boundary."""
+_EPSILON = 1e-7
 
 
 class SegmentationLoss(nn.Module):
-    """Compute ``bce × cross-entropy + dice × (1 − soft Dice over the batch)``.
+    """Compute ``bce × cross-entropy + dice × (1 − soft Dice)``, the mean over the classes.
+
+    The cross-entropy is binary for every class, or categorical for exclusive classes. The soft Dice of a class is that
+    of the whole batch (Milletari et al. 2016, https://arxiv.org/abs/1606.04797); classes without a pixel in the batch
+    are left out, as in segmentation_models_pytorch.
 
     Args:
         config: the weights; with ``boundary`` above 0 the cross-entropy is weighted by `boundary_weight`.
+        classes: of the competition.
     """
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, classes: Classes = SINGLE_CLASS) -> None:
         super().__init__()
-        from segmentation_models_pytorch.losses import DiceLoss
-
         self.config = config
-        self.dice = DiceLoss("binary", from_logits=True)
+        self.classes = classes
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
-            logits: (n, 1, h, w), any floating-point dtype.
-            target: (n, 1, h, w) float, 0 to 1: the fraction of each pixel that the mask covers.
+            logits: (n, channels, h, w), any floating-point dtype.
+            target: (n, classes, h, w) float, 0 to 1: the fraction of each pixel that the mask covers.
 
         Returns:
             A float32 scalar.
@@ -38,10 +44,30 @@ class SegmentationLoss(nn.Module):
         loss = logits.new_zeros(())
         if self.config.bce:
             weight = boundary_weight(target, self.config.boundary) if self.config.boundary else None
-            loss = loss + self.config.bce * F.binary_cross_entropy_with_logits(logits, target, weight)
+            loss = loss + self.config.bce * self._cross_entropy(logits, target, weight)
         if self.config.dice:
-            loss = loss + self.config.dice * self.dice(logits, target)
+            loss = loss + self.config.dice * soft_dice_loss(self.classes.probabilities(logits), target)
         return loss
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        if not self.classes.exclusive:
+            return F.binary_cross_entropy_with_logits(logits, target, weight)
+        background = (1 - target.sum(dim=1, keepdim=True)).clamp(min=0)
+        entropy = -(torch.cat([background, target], dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+        return entropy.mean() if weight is None else (entropy * weight.mean(dim=1)).mean()
+
+
+def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
+    """Compute 1 − 2·Σpt / (Σp + Σt) over the batch, the mean over the classes; 0 for a class without a true pixel.
+
+    Args:
+        probability: (n, classes, h, w) float32, 0 to 1.
+        target: (n, classes, h, w) float32, 0 to 1.
+    """
+    dims = (0, 2, 3)
+    true = target.sum(dim=dims)
+    dice = 2 * (probability * target).sum(dim=dims) / (probability.sum(dim=dims) + true).clamp(min=_EPSILON)
+    return ((1 - dice) * (true > 0)).mean()
 
 
 def boundary_weight(target: Tensor, extra: float) -> Tensor:
@@ -51,11 +77,11 @@ def boundary_weight(target: Tensor, extra: float) -> Tensor:
     is 1 + extra · 4p(1 − p). Boundary weights were used by the 1st and the 3rd place of the Carvana challenge.
 
     Args:
-        target: (n, 1, h, w) float, 0 to 1.
+        target: (n, c, h, w) float, 0 to 1.
         extra: additional weight on a straight edge.
 
     Returns:
-        (n, 1, h, w) float with mean 1, so that the terms of the loss keep their proportion.
+        (n, c, h, w) float with mean 1, so that the terms of the loss keep their proportion.
     """
     p = F.avg_pool2d(target, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
     weight = 1 + extra * 4 * p * (1 - p)

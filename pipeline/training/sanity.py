@@ -6,41 +6,48 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.competition import Competition
 from pipeline.data.images import image_size
-from pipeline.data.masks import read_mask
+from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 
-CHECKED_MASKS = 8
-"""Masks that are decoded before the training starts."""
+CHECKED_SAMPLES = 8
+"""Samples whose labels are read before the training starts."""
 PATIENCE = 200
 """Steps without any predicted pixel before the training is stopped. A small network may predict none for dozens."""
 
 
 def check_masks(samples: Sequence[Sample], competition: Competition) -> None:
-    """Decode a few masks and compare the size of every mask with its image.
+    """Read the labels of a few samples and compare the size of every mask file with its image.
 
     Raises:
-        UserError: a mask is not binary or differs in size from its image, or all decoded masks are empty.
+        UserError: a label cannot be read, a mask file differs in size from its image, or all labels that were read are
+            empty.
     """
     _compare_sizes(samples)
-    step = max(1, len(samples) // CHECKED_MASKS)
-    masks = [sample.mask for sample in samples[::step] if sample.mask]
-    empty = [path for path in masks if not read_mask(path, competition.masks.positive).any()]
-    if len(empty) == len(masks) and not competition.masks.may_be_empty:
-        what = f"is empty, and so are all {len(empty)} masks that were checked"
-        raise UserError(empty[0], what, "check masks.positive and the folder of masks")
+    step = max(1, len(samples) // CHECKED_SAMPLES)
+    reader = LabelReader(competition)
+    # Of labels from a CSV, images without a row would tell nothing.
+    labeled = [sample for sample in samples if sample.masks or sample.rows]
+    if not labeled:
+        raise UserError(str(competition.csv.train), "has no mask for any training image", "download it again")
+    checked = labeled[::step]
+    if not competition.masks.may_be_empty and not any(reader.read_masks(sample).any() for sample in checked):
+        where = checked[0].masks[0][1] if checked[0].masks else str(competition.csv.train)
+        what = f"is empty, and so are all {len(checked)} masks that were checked"
+        raise UserError(where, what, "check masks.positive and masks.train")
 
 
 def _compare_sizes(samples: Sequence[Sample]) -> None:
     """Catch images rotated by EXIF whose masks are not: both would be resized to the same shape without an error."""
+    pairs = [(path, sample.image) for sample in samples for _, path in sample.masks[:1]]
     with ThreadPoolExecutor(available_cores()) as pool:
-        masks = pool.map(image_size, [sample.mask for sample in samples if sample.mask])
-        images = pool.map(image_size, [sample.image for sample in samples])
-        for sample, mask, image in zip(samples, masks, images, strict=True):
+        masks = pool.map(image_size, [path for path, _ in pairs])
+        images = pool.map(image_size, [path for _, path in pairs])
+        for (path, _), mask, image in zip(pairs, masks, images, strict=True):
             if mask != image:
                 what = f"is {mask[0]}×{mask[1]}, but its image is {image[0]}×{image[1]}"
-                raise UserError(str(sample.mask), what, "run `make check`")
+                raise UserError(path, what, "run `make check`")
 
 
 class TrainingMonitor:

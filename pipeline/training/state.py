@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.classes import Classes
 from pipeline.models.device import ComputeDevice
 from pipeline.models.ema import update_ema
 from pipeline.models.zoo import SegmentationModel, build_model
@@ -77,10 +78,10 @@ class TrainState:
             setattr(self, key, value)
 
 
-def init_state(recipe: Recipe, device: ComputeDevice, fold: Fold) -> TrainState:
+def init_state(recipe: Recipe, classes: Classes, device: ComputeDevice, fold: Fold) -> TrainState:
     """Build the state at step 0. Each fold starts from other random weights, which makes their ensemble better."""
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
-    model = build_model(recipe.network).to(device.device).to(memory_format=torch.channels_last)
+    model = build_model(recipe.network, classes).to(device.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.train)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:
@@ -138,7 +139,7 @@ def train_step(
     Args:
         state: updated in place.
         images: (n, 3, h, w) uint8 or float, 0 to 255, on the device.
-        target: (n, 1, h, w) float, 0 to 1, on the device.
+        target: (n, classes, h, w) float, 0 to 1, on the device.
         loss: function of logits and target.
         device: gives the precision.
         config: gradient clipping and EMA decay.

@@ -54,7 +54,7 @@ def test_a_competition_is_downloaded_submitted_and_scored(
 
     file = tmp_path / paths.submission_csv("tiny", "tiny")
     weights = [[paths.fold_run(trained, 0).weights]]
-    assert write_submission(tiny, [recipe], target, weights, file, metadata={"folds": [0], "oof_dice": 0.9})
+    assert write_submission(tiny, [recipe], target, weights, file, metadata={"folds": [0], "oof_score": 0.9})
 
     options = ("--recipe", "tiny", "--data", target, "--message", "a first try")
     assert "would upload" in run_script("submit", *options, "--dry-run")
@@ -62,9 +62,9 @@ def test_a_competition_is_downloaded_submitted_and_scored(
     printed = run_script("submit", *options)
     (entry,) = read_ledger(tmp_path / paths.LEDGER)
     assert f"51000000: public {entry.public}, private {entry.private}" in printed
-    assert (entry.recipe, entry.folds, entry.oof_dice, entry.status) == ("tiny", "0", "0.9", "COMPLETE")
+    assert (entry.recipe, entry.folds, entry.oof_score, entry.status) == ("tiny", "0", "0.9", "COMPLETE")
     solution = data / "solution.csv"
-    dice = score_submission(file, solution, tiny, expected_shapes(tiny, data, sample=solution))
+    dice = score_submission(file, solution, tiny, expected_shapes(tiny, data, sample=solution)).score
     assert (float(entry.public) + 2 * float(entry.private)) / 3 == pytest.approx(dice.mean(), abs=2e-5)
     assert dice.mean() > 0.8
     assert "FORCE=1" in run_script("submit", *options, "--file", file, exit_code=1)

@@ -22,7 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages import Stage
 from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
-from tests.helpers import changed_competition
+from tests.helpers import TINY_FORMAT, changed_competition
 from tests.kaggle.helpers import mount
 from tests.standin.server import StandinServer
 
@@ -132,19 +132,19 @@ def test_one_part_is_the_whole_test_set(tiny: Competition, data: Path, count: in
 
 
 def test_parts_contain_every_image_once(tiny: Competition, data: Path) -> None:
-    everything = [row.id for row in read_mask_csv(data / "sample_submission.csv")]
+    everything = [row.id for row in read_mask_csv(data / "sample_submission.csv", TINY_FORMAT)]
     for _ in range(2):
         folders = split_test_images(tiny, data, 2)
-    parts = [[row.id for row in read_mask_csv(folder / "sample_submission.csv")] for folder in folders]
+    parts = [[row.id for row in read_mask_csv(folder / "sample_submission.csv", TINY_FORMAT)] for folder in folders]
     assert [len(part) for part in parts] == [2, 1]
     assert sorted(parts[0] + parts[1]) == sorted(everything)
     assert len({*folders, data}) == 3
     assert (folders[1] / "test").resolve() == data / "test"
-    assert [row.id for row in read_mask_csv(data / "sample_submission.csv")] == everything
+    assert [row.id for row in read_mask_csv(data / "sample_submission.csv", TINY_FORMAT)] == everything
 
 
-def write_part(path: Path, rows: list[tuple[str, str]], **metadata: object) -> Path:
-    write_mask_csv(path, ("img", "rle_mask"), rows)
+def write_part(path: Path, rows: list[tuple[str, int, str]], **metadata: object) -> Path:
+    write_mask_csv(path, TINY_FORMAT, rows)
     paths.submission_metadata(path).write_text(json.dumps(metadata))
     return path
 
@@ -153,12 +153,12 @@ def test_parts_are_joined_and_deleted(tiny: Competition, data: Path, tmp_path: P
     folder = tmp_path / "submissions"
     folder.mkdir()
     parts = [
-        write_part(folder / "part0-x.csv.gz", [("omega_03.jpg", "1 2")], commit="", images="part", recipe="cpu"),
-        write_part(folder / "part1-x.csv.gz", [("omega_01.jpg", "5 1"), ("omega_02.jpg", "7 1")], images="part"),
+        write_part(folder / "part0-x.csv.gz", [("omega_03.jpg", 0, "1 2")], commit="", images="part", recipe="cpu"),
+        write_part(folder / "part1-x.csv.gz", [("omega_01.jpg", 0, "5 1"), ("omega_02.jpg", 0, "7 1")], images="part"),
     ]
     join_submissions(tiny, data, parts, folder / "x.csv.gz", "abc")
-    rows = [(row.id, row.rle) for row in read_mask_csv(folder / "x.csv.gz")]
-    assert rows == [("omega_03.jpg", "1 2"), ("omega_01.jpg", "5 1"), ("omega_02.jpg", "7 1")]
+    rows = [row[1:] for row in read_mask_csv(folder / "x.csv.gz", TINY_FORMAT)]
+    assert rows == [("omega_03.jpg", 0, "1 2"), ("omega_01.jpg", 0, "5 1"), ("omega_02.jpg", 0, "7 1")]
     assert sorted(path.name for path in folder.iterdir()) == ["x.csv.gz", "x.json"]
     metadata = json.loads((folder / "x.json").read_text())
     assert (metadata["commit"], metadata["recipe"]) == ("abc", "cpu")
@@ -166,7 +166,7 @@ def test_parts_are_joined_and_deleted(tiny: Competition, data: Path, tmp_path: P
 
 
 def test_a_single_part_gets_a_commit(tiny: Competition, data: Path, tmp_path: Path) -> None:
-    out = write_part(tmp_path / "x.csv.gz", [("omega_03.jpg", "1 2")], commit="123", images="all")
+    out = write_part(tmp_path / "x.csv.gz", [("omega_03.jpg", 0, "1 2")], commit="123", images="all")
     content = out.read_bytes()
     join_submissions(tiny, data, [out], out, "abc")
     assert json.loads((tmp_path / "x.json").read_text()) == {"commit": "123", "images": "all"}
@@ -249,4 +249,4 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
     assert json.loads(paths.submission_metadata(submission).read_text())["folds"] == [0, 1]
     solution = data / "solution.csv"
-    assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).mean() > 0.5
+    assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).score.mean() > 0.5

@@ -17,7 +17,7 @@ from tests.kaggle.helpers import make_entry, make_submission
 def test_rows_are_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "submissions" / "ledger.csv"
     assert read_ledger(path) == []
-    special = make_entry(1, message='commas, "quotes"\nand lines, – ü', oof_dice="0.99")
+    special = make_entry(1, message='commas, "quotes"\nand lines, – ü', oof_score="0.99")
     write_entry(make_entry(0), path)
     write_entry(special, path)
     pending = replace(make_entry(0), status="PENDING", reference="7")
@@ -105,7 +105,7 @@ def test_the_description_starts_with_a_tag_of_the_content() -> None:
 def test_a_new_row_describes_the_file(tiny: Competition, tmp_path: Path) -> None:
     file = tmp_path / "tiny.csv.gz"
     file.write_bytes(b"rows")
-    metadata = {"recipe": "baseline", "folds": [0, 1], "threshold": 0.5, "oof_dice": 0.9912341, "commit": "abc"}
+    metadata = {"recipe": "baseline", "folds": [0, 1], "threshold": 0.5, "oof_score": 0.9912341, "commit": "abc"}
     (tmp_path / "tiny.json").write_text(json.dumps(metadata))
     entry = new_entry(tiny, file)
     assert entry == LedgerEntry(
@@ -117,7 +117,7 @@ def test_a_new_row_describes_the_file(tiny: Competition, tmp_path: Path) -> None
         commit="abc",
         recipe="baseline",
         folds="0 1",
-        oof_dice="0.991234",
+        oof_score="0.991234",
         threshold="0.5",
     )
     assert entry.time.endswith("+00:00")
@@ -128,7 +128,7 @@ def test_a_file_without_metadata_has_a_row(tiny: Competition, tmp_path: Path) ->
     file = tmp_path / "tiny.csv.gz"
     file.write_bytes(b"rows")
     entry = new_entry(tiny, file, "flips")
-    assert entry.recipe == entry.folds == entry.oof_dice == entry.threshold == entry.commit == ""
+    assert entry.recipe == entry.folds == entry.oof_score == entry.threshold == entry.commit == ""
     (tmp_path / "tiny.json").write_text("{broken")
     with pytest.raises(UserError, match=r"tiny\.json: is not valid JSON; run make predict again"):
         new_entry(tiny, file)

@@ -15,7 +15,7 @@ def test_scores_update_the_ledger_and_show_one_competition(
     tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = tmp_path / "ledger.csv"
-    write_entry(make_entry(0, reference="1", status="PENDING", oof_dice="0.91"), ledger)
+    write_entry(make_entry(0, reference="1", status="PENDING", oof_score="0.91"), ledger)
     write_entry(make_entry(1, reference="1", status="PENDING", competition="other", file="other.csv"), ledger)
     write_entry(make_entry(2, status="REFUSED", reason="too late"), ledger)
     monkeypatch.setattr(KaggleClient, "list_submissions", lambda _: [make_submission("1")])

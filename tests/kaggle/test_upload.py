@@ -19,7 +19,7 @@ from pipeline.kaggle.client import KaggleClient, SubmissionLimits
 from pipeline.kaggle.errors import KaggleError
 from pipeline.kaggle.ledger import LedgerEntry, read_ledger, refresh_entries, update_ledger
 from pipeline.kaggle.upload import PollPolicy, _find_submission, _require_submissions_left, submit_file
-from tests.helpers import changed_competition
+from tests.helpers import TINY_FORMAT, changed_competition
 from tests.kaggle.helpers import FAST_RETRY, SLUG, make_entry, make_submission, start_python
 from tests.standin.backend import StoredSubmission
 from tests.standin.server import StandinServer
@@ -38,8 +38,8 @@ def file(tmp_path: Path, data: Path) -> Path:
     """A submission that equals the solution, with its metadata."""
     path = tmp_path / "submissions" / "tiny.csv.gz"
     path.parent.mkdir()
-    write_mask_csv(path, ("img", "rle_mask"), [(row.id, row.rle) for row in read_mask_csv(data / "solution.csv")])
-    metadata = {"recipe": "baseline", "folds": [0, 1], "threshold": 0.5, "oof_dice": 0.9912341, "commit": "abc"}
+    write_mask_csv(path, TINY_FORMAT, [row[1:] for row in read_mask_csv(data / "solution.csv", TINY_FORMAT)])
+    metadata = {"recipe": "baseline", "folds": [0, 1], "threshold": 0.5, "oof_score": 0.9912341, "commit": "abc"}
     (path.parent / "tiny.json").write_text(json.dumps(metadata))
     return path
 
@@ -92,8 +92,8 @@ def test_a_dry_run_uploads_and_writes_nothing(send: Send, ledger: Path, standin:
 
 
 def test_a_faulty_file_is_not_uploaded(send: Send, file: Path, standin: StandinServer) -> None:
-    rows = [(row.id, row.rle) for row in read_mask_csv(file)]
-    write_mask_csv(file, ("img", "rle_mask"), rows[:-1])
+    rows = [row[1:] for row in read_mask_csv(file, TINY_FORMAT)]
+    write_mask_csv(file, TINY_FORMAT, rows[:-1])
     with pytest.raises(UserError, match="has no row"):
         send()
     assert standin.calls == []

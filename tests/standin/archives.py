@@ -58,14 +58,14 @@ def make_scorer(competition: Competition, data: Path) -> Scorer:
     """
     solution = data / str(competition.csv.solution)
     shapes = expected_shapes(competition, data, sample=solution)
-    public = set(sorted(shapes)[::4])
+    public = set(sorted(id for id, _ in shapes)[::4])
 
     def score(path: Path) -> tuple[float, float]:
         try:
-            dice = score_submission(path, solution, competition, shapes)
+            scores = score_submission(path, solution, competition, shapes)
         except UserError as error:
             raise ValueError(f"Evaluation Exception: {error.what}") from None
-        is_public = dice.index.isin(public)
-        return float(dice[is_public].mean()), float(dice[~is_public].mean())
+        is_public = scores.id.isin(public)
+        return float(scores.score[is_public].mean()), float(scores.score[~is_public].mean())
 
     return score

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_submission_samples
 from pipeline.files import write_text
 from pipeline.paths import submission_metadata
@@ -26,7 +27,10 @@ def split_test_images(competition: Competition, data: Path, count: int) -> list[
     sample = competition.csv.sample
     if count < 2 or sample is None or not (data / sample).exists():
         return [data]
-    rows = [(row.id, row.rle) for row in read_mask_csv(data / sample)]
+    format = submission_format(competition)
+    rows = [(row.id, row.class_index, row.rle) for row in read_mask_csv(data / sample, format)]
+    # All rows of an image go to the same part.
+    part_of = {id: number % count for number, id in enumerate(dict.fromkeys(id for id, _, _ in rows))}
     folders = []
     for number in range(count):
         folder = data.with_name(f"{data.name}{number}")
@@ -34,7 +38,7 @@ def split_test_images(competition: Competition, data: Path, count: int) -> list[
         for path in data.iterdir():
             if path.name != sample and not (folder / path.name).exists():
                 (folder / path.name).symlink_to(path)
-        write_mask_csv(folder / sample, competition.csv.columns, rows[number::count])
+        write_mask_csv(folder / sample, format, [row for row in rows if part_of[row[0]] == number])
         folders.append(folder)
     return folders
 
@@ -54,10 +58,11 @@ def join_submissions(competition: Competition, data: Path, parts: Sequence[Path]
         out: the submission.
         commit: written into the metadata if there is no commit in it.
     """
-    columns = competition.csv.columns
     metadata = json.loads(submission_metadata(parts[0]).read_text(encoding="utf-8"))
     if list(parts) != [out]:
-        write_mask_csv(out, columns, ((row.id, row.rle) for part in parts for row in read_mask_csv(part, columns)))
+        format = submission_format(competition)
+        rows = (row for part in parts for row in read_mask_csv(part, format))
+        write_mask_csv(out, format, ((row.id, row.class_index, row.rle) for row in rows))
         metadata["images"] = fingerprint_ids(load_submission_samples(competition, data))
     metadata["commit"] = metadata.get("commit") or commit
     write_text(submission_metadata(out), json.dumps(metadata, indent=1) + "\n")

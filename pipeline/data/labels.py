@@ -1,0 +1,128 @@
+"""Read the labels of a sample: mask files or run-length encoded rows, as masks and as objects."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.competition import Competition
+from pipeline.data.images import image_size
+from pipeline.data.masks import read_mask, resize_mask_binary
+from pipeline.data.rle import expand_runs, mask_to_runs, parse_rle, rle_format, runs_to_mask
+from pipeline.data.samples import Sample
+from pipeline.errors import UserError
+from pipeline.host import available_cores
+
+Shape = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The labels of one image at the size at which the competition scores them."""
+
+    masks: np.ndarray
+    """(classes, h, w) bool."""
+    instances: tuple[tuple[np.ndarray, ...], ...] | None = None
+    """Flat row-major pixel indices of each object of each class, if the metric compares objects."""
+
+
+class LabelReader:
+    """Read the labels of a competition's samples.
+
+    Args:
+        competition: describes classes, mask files and RLE.
+    """
+
+    def __init__(self, competition: Competition) -> None:
+        self.positive = competition.masks.positive
+        self.num_classes = competition.num_classes
+        self.size = competition.images.size
+        self.truth_size = competition.csv.size
+        self.train_csv = Path(competition.csv.train or "")
+        self.format = rle_format(competition)
+        self.one_object = competition.csv.rows != "instance"
+
+    def read_masks(self, sample: Sample) -> np.ndarray:
+        """Read the masks of a labeled sample at the image's size; objects of one class are merged.
+
+        Returns:
+            (classes, h, w) bool.
+
+        Raises:
+            UserError: a mask file cannot be read, masks differ in size, or a row is not valid RLE.
+        """
+        if sample.rows is None and len(sample.masks) == 1 and self.num_classes == 1:
+            return read_mask(sample.masks[0][1], self.positive)[None]
+        masks = np.zeros((self.num_classes, *self._shape(sample)), dtype=bool)
+        for class_index, mask in self._objects(sample, masks.shape[1:]):
+            masks[class_index] |= mask
+        return masks
+
+    def read_truth(self, sample: Sample, *, instances: bool) -> Truth:
+        """Read the labels at the size of submissions: that of the image, or ``csv.size``.
+
+        Args:
+            sample: with a label.
+            instances: whether to list the objects too. Where a row of the submission is not an object, the whole mask
+                of a class is one object.
+        """
+        if not instances or self.one_object:
+            masks = np.stack([self._to_truth_size(mask) for mask in self.read_masks(sample)])
+            objects = [[mask] if mask.any() else [] for mask in masks] if instances else []
+        else:
+            objects = [[] for _ in range(self.num_classes)]
+            for class_index, mask in self._objects(sample, self._shape(sample)):
+                if (resized := self._to_truth_size(mask)).any():
+                    objects[class_index].append(resized)
+            empty = np.zeros(self.truth_size[::-1] if self.truth_size else self._shape(sample), dtype=bool)
+            masks = np.stack([np.logical_or.reduce([empty, *found]) for found in objects])
+        if not instances:
+            return Truth(masks)
+        return Truth(masks, tuple(tuple(expand_runs(mask_to_runs(mask)) for mask in found) for found in objects))
+
+    def read_row_masks(self, sample: Sample) -> list[np.ndarray]:
+        """Read the masks (h, w) bool of a labeled sample as a submission has them: one per class, or per object."""
+        if self.one_object:
+            return list(self.read_masks(sample))
+        return [mask for _, mask in self._objects(sample, self._shape(sample))]
+
+    def area(self, sample: Sample) -> float:
+        """Return the fraction of the image that is covered, the mean over the classes, 0 to 1."""
+        return float(self.read_masks(sample).mean())
+
+    def _to_truth_size(self, mask: np.ndarray) -> np.ndarray:
+        return resize_mask_binary(mask, self.truth_size) if self.truth_size else mask
+
+    def _shape(self, sample: Sample) -> Shape:
+        width, height = self.size or image_size(sample.image)
+        return height, width
+
+    def _objects(self, sample: Sample, shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (index of the class, mask (h, w) bool) for every mask file or row."""
+        height, width = shape
+        for class_index, path in sample.masks:
+            mask = read_mask(path, self.positive)
+            if mask.shape != (height, width):
+                what = f"is {mask.shape[1]}×{mask.shape[0]}, but its image is {width}×{height}"
+                raise UserError(path, what, "run `make check`")
+            yield class_index, mask
+        for class_index, rle in sample.rows or ():
+            try:
+                runs = parse_rle(rle, height * width, self.format)
+            except ValueError as error:
+                raise UserError(self.train_csv, f"a row of {sample.id}: {error}", "run `make check`") from None
+            yield class_index, runs_to_mask(runs, (height, width), self.format.order)
+
+
+def measure_mask_areas(samples: Sequence[Sample], competition: Competition) -> list[float]:
+    """Measure the fraction of each image that its masks cover, 0 to 1, in the order of `samples`."""
+    reader = LabelReader(competition)
+    pool = ThreadPoolExecutor(available_cores())
+    try:
+        return list(tqdm(pool.map(reader.area, samples), total=len(samples), desc="mask areas", unit="img"))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a broken mask, do not read the others

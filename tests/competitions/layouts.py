@@ -1,0 +1,188 @@
+"""Small data sets in the exact layout of the downloads of real competitions: names, suffixes, columns, encodings.
+
+Each function fills a data folder with `train` training and `test` test images and writes ``solution.csv``, which the real
+download does not have. Sizes are those of the competition where its file states one.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.competitions.shapes import (
+    box_mask,
+    ellipse_mask,
+    paint,
+    save_image,
+    separate_objects,
+    slow_rle,
+    write_rows,
+)
+
+Layout = Callable[[Path, np.random.Generator, int, int], None]
+BRIGHT = (215, 205, 160)
+
+
+def _hex_name(rng: np.random.Generator, digits: int) -> str:
+    return "".join(rng.choice(list("0123456789abcdef"), digits))
+
+
+def write_nuclei_instances(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Data Science Bowl 2018: a folder per image, a mask file per nucleus, several image sizes."""
+    labels, sample, solution = [], [], []
+    for number in range(train + test):
+        part = "train" if number < train else "test"
+        size = [(96, 96), (128, 96), (112, 128)][number % 3]
+        id = _hex_name(rng, 64)
+        objects = separate_objects(rng, size, 5, (0.08, 0.13))
+        folder = root / f"stage1_{part}" / id
+        image = paint(rng, size, [(mask, BRIGHT) for mask in objects])
+        save_image(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]), folder / "images" / f"{id}.png")
+        rows = [(id, slow_rle(mask, "column")) for mask in objects]
+        if part == "train":
+            labels += rows
+            (folder / "masks").mkdir()
+            for mask in objects:
+                Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{_hex_name(rng, 64)}.png")
+        else:
+            sample.append((id, ""))
+            solution += rows
+    write_rows(root / "stage1_train_labels.csv", ("ImageId", "EncodedPixels"), labels)
+    write_rows(root / "stage1_sample_submission.csv", ("ImageId", "EncodedPixels"), sample)
+    write_rows(root / "solution.csv", ("ImageId", "EncodedPixels"), solution)
+
+
+def write_tgs_salt(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """TGS Salt: 101×101 pixels, 16-bit masks of 0 and 65535, a third of them empty."""
+    rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for number in range(train + test):
+        part, id, size = "train" if number < train else "test", _hex_name(rng, 10), (101, 101)
+        mask = ellipse_mask(size, rng.uniform(20, 80, 2), rng.uniform(15, 35, 2)) & (number % 3 > 0)
+        save_image(paint(rng, size, [(mask, BRIGHT)]), root / part / "images" / f"{id}.png")
+        rows[part].append((id, slow_rle(mask, "column")))
+        if part == "train":
+            (root / "train" / "masks").mkdir(exist_ok=True)
+            Image.fromarray(mask.astype(np.uint16) * 65535).save(root / "train" / "masks" / f"{id}.png")
+    header = ("id", "rle_mask")
+    write_rows(root / "train.csv", header, rows["train"])
+    write_rows(root / "sample_submission.csv", header, [(id, "1 1") for id, _ in rows["test"]])
+    write_rows(root / "solution.csv", header, rows["test"])
+
+
+def write_airbus_ship(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Airbus: 768×768 JPEG, a row per ship, an image without a ship has one empty row."""
+    rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for number in range(train + test):
+        part, id, size = "train" if number < train else "test", f"{_hex_name(rng, 9)}.jpg", (768, 768)
+        ships = [] if number % 3 == 0 else [
+            box_mask(size, center, rng.uniform(25, 60, 2))
+            for center in ((180, 200), (560, 520))[: 1 + number % 2] + rng.uniform(-40, 40, 2)
+        ]  # fmt: skip
+        save_image(paint(rng, size, [(mask, BRIGHT) for mask in ships]), root / f"{part}_v2" / id)
+        rows[part] += [(id, slow_rle(mask, "column")) for mask in ships] or [(id, "")]
+    header = ("ImageId", "EncodedPixels")
+    write_rows(root / "train_ship_segmentations_v2.csv", header, rows["train"])
+    ids = list(dict.fromkeys(id for id, _ in rows["test"]))
+    write_rows(root / "sample_submission_v2.csv", header, [(id, "1 2") for id in ids])
+    write_rows(root / "solution.csv", header, rows["test"])
+
+
+def write_severstal_steel(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Severstal: 1600×256 JPEG, four classes, rows only for defects in train.csv; thin vertical scratches among them."""
+    header, size = ("ImageId", "EncodedPixels", "ClassId"), (1600, 256)
+    colors = {1: (230, 80, 80), 2: (80, 220, 90), 3: (90, 110, 235), 4: (235, 225, 90)}
+    labels, sample, solution = [], [], []
+    for number in range(train + test):
+        part, id = "train" if number < train else "test", f"{_hex_name(rng, 9)}.jpg"
+        masks = {}
+        for defect in (1 + number % 4, 1 + (number // 4 + 2) % 4) if number % 5 else ():
+            x = rng.uniform(150, 1450)
+            masks[defect] = (
+                box_mask(size, (x, 128), (14, 127)) if defect == 1 else ellipse_mask(size, (x, 128), (130, 75))
+            )
+        save_image(
+            paint(rng, size, [(mask, colors[defect]) for defect, mask in masks.items()]), root / f"{part}_images" / id
+        )
+        painted = list(masks.items())
+        for index, (defect, mask) in enumerate(painted):  # a later defect covers an earlier one
+            for _, later in painted[index + 1 :]:
+                mask &= ~later
+            if part == "train" and mask.any():
+                labels.append((id, defect, slow_rle(mask, "column")))
+        if part == "test":
+            sample += [(id, "1 1", defect) for defect in (1, 2, 3, 4)]
+            solution += [
+                (id, slow_rle(masks[defect], "column") if defect in masks else "", defect) for defect in (1, 2, 3, 4)
+            ]
+    write_rows(root / "train.csv", ("ImageId", "ClassId", "EncodedPixels"), labels)
+    write_rows(root / "sample_submission.csv", header, sample)
+    write_rows(root / "solution.csv", header, solution)
+
+
+def write_understanding_clouds(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Understanding Clouds: 2100×1400 JPEG, four overlapping classes, composite ids, submissions at 525×350."""
+    names, header = ("Fish", "Flower", "Gravel", "Sugar"), ("Image_Label", "EncodedPixels")
+    channels = {"Fish": (120, 0, 0), "Flower": (0, 120, 0), "Gravel": (0, 0, 120), "Sugar": (-60, -60, -60)}
+    rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for number in range(train + test):
+        part, id = "train" if number < train else "test", f"{_hex_name(rng, 7)}.jpg"
+        image = np.full((350, 525, 3), 100.0)
+        for index, name in enumerate(names):
+            center, radius = rng.uniform((120, 90), (400, 260)), rng.uniform((80, 60), (120, 90))
+            mask = box_mask((525, 350), center, radius) & ((number + index) % 3 > 0)
+            image[mask] += channels[name]
+            if part == "train":
+                text = slow_rle(np.kron(mask, np.ones((4, 4), bool)), "column")
+            else:
+                text = slow_rle(mask, "column")
+            rows[part].append((f"{id}_{name}", text))
+        image = (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
+        save_image(np.kron(image, np.ones((4, 4, 1), np.uint8)), root / f"{part}_images" / id)
+    write_rows(root / "train.csv", header, rows["train"])
+    write_rows(root / "sample_submission.csv", header, [(id, "1 1") for id, _ in rows["test"]])
+    write_rows(root / "solution.csv", header, rows["test"])
+
+
+def write_sartorius_cells(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Sartorius: 704×520 PNG, row-major runs, a row per cell with metadata; the solution has the sample's columns."""
+    header = (
+        "id",
+        "annotation",
+        "width",
+        "height",
+        "cell_type",
+        "plate_time",
+        "sample_date",
+        "sample_id",
+        "elapsed_timedelta",
+    )
+    labels, solution, ids = [], [], []
+    for number in range(train + test):
+        part, id, size = "train" if number < train else "test", _hex_name(rng, 12), (704, 520)
+        cells = separate_objects(rng, size, 7, (0.05, 0.09))
+        save_image(paint(rng, size, [(mask, BRIGHT) for mask in cells]), root / part / f"{id}.png")
+        kind = ("cort", "shsy5y", "astro")[number % 3]
+        for mask in cells:
+            text = slow_rle(mask, "row")
+            if part == "train":
+                labels.append(
+                    (id, text, 704, 520, kind, "11h30m00s", "2020-11-01", f"{kind}[plate]_{number // 2}", "0 days")
+                )
+            else:
+                solution.append((id, text))
+        if part == "test":
+            ids.append(id)
+    write_rows(root / "train.csv", header, labels)
+    write_rows(root / "sample_submission.csv", ("id", "predicted"), [(id, "") for id in ids])
+    write_rows(root / "solution.csv", ("id", "predicted"), solution)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "nuclei-instances": write_nuclei_instances,
+    "tgs-salt": write_tgs_salt,
+    "airbus-ship": write_airbus_ship,
+    "severstal-steel": write_severstal_steel,
+    "understanding-clouds": write_understanding_clouds,
+    "sartorius-cells": write_sartorius_cells,
+}

@@ -1,0 +1,130 @@
+"""Every competition file works from the layout of its download to a scored submission, by the file alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.competition import Competition, load_competition
+from pipeline.data.check import check_data, format_findings, has_errors
+from pipeline.data.folds import make_folds, save_folds
+from pipeline.data.labels import measure_mask_areas
+from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.row_format import submission_format
+from pipeline.data.samples import load_training_samples
+from pipeline.evaluation.oof import evaluate_oof
+from pipeline.evaluation.predict import predict_as_evaluated
+from pipeline.paths import fold_run
+from pipeline.recipe import Recipe
+from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
+from pipeline.submission.score import score_submission
+from pipeline.training.fold import train_fold
+from tests.competitions.layouts import LAYOUTS
+from tests.helpers import changed
+
+
+@dataclass(frozen=True)
+class Case:
+    """One competition: the input size of a small model, and the score that it must reach."""
+
+    name: str
+    size: tuple[int, int]
+    score: float
+    epochs: int = 12
+    train: int = 24
+    test: int = 6
+
+
+CASES = [
+    Case("nuclei-instances", (96, 96), 0.55),
+    Case("tgs-salt", (96, 96), 0.7),
+    Case("airbus-ship", (128, 128), 0.6),
+    Case("severstal-steel", (400, 64), 0.85, epochs=20, train=32),
+    Case("understanding-clouds", (128, 96), 0.75, epochs=16, train=32),
+    Case("sartorius-cells", (176, 128), 0.5),
+]
+
+
+def small_recipe(case: Case) -> Recipe:
+    """A model that learns the shapes of a layout in seconds."""
+    return Recipe.model_validate(
+        {
+            "name": "small",
+            "input": {"size": case.size},
+            "network": {"name": "unet", "width": 8, "depth": 3},
+            "train": {
+                "epochs": case.epochs,
+                "batch_size": 2,
+                "learning_rate": 0.02,
+                "precision": "float32",
+                "ema_decay": 0.8,
+                "validate_every": case.epochs,
+            },
+        }
+    )
+
+
+def write_trivial(competition: Competition, data: Path, out: Path) -> Path:
+    """Write the submission that predicts nothing."""
+    keys = expected_shapes(competition, data)
+    write_mask_csv(out, submission_format(competition), ((id, number, competition.csv.empty) for id, number in keys))
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
+    data, folds_csv, runs = tmp_path / "data", tmp_path / "folds.csv", tmp_path / "runs"
+    LAYOUTS[case.name](data, np.random.default_rng(0), case.train, case.test)
+    competition = changed(load_competition(case.name), folds=2, csv__solution="solution.csv")
+    recipe = small_recipe(case)
+
+    findings = check_data(competition, data)
+    assert not has_errors(findings), format_findings(findings, data)
+
+    samples = load_training_samples(competition, data)
+    save_folds(make_folds(samples, measure_mask_areas(samples, competition), 2), folds_csv)
+    assert train_fold(competition, recipe, data, folds_csv, 0, fold_run(runs, 0))
+
+    evaluation, table = evaluate_oof(competition, [recipe], data, folds_csv, [runs], [0], runs)
+    assert len(table) == len({sample.id for sample in samples}) // 2
+    assert len(evaluation.classes) == competition.num_classes
+    evaluation.save(runs)
+
+    out = tmp_path / "submission.csv.gz"
+    assert predict_as_evaluated(competition, [recipe], data, [runs], [0], runs, out)
+    shapes = expected_shapes(competition, data)
+    report = check_submission(out, competition, shapes, reference_ratios(competition, data))
+    assert report.good, report.describe()
+
+    solution = data / "solution.csv"
+    trivial = score_submission(
+        write_trivial(competition, data, tmp_path / "trivial.csv"), solution, competition, shapes
+    )
+    scores = score_submission(out, solution, competition, shapes)
+    print(f"{case.name}: {len(scores)} rows, {scores.score.mean():.3f}, trivial {trivial.score.mean():.3f}")
+    assert scores.score.mean() > case.score
+    assert scores.score.mean() > trivial.score.mean() + 0.2
+
+
+def _perfect(case: str, data: Path) -> tuple[Competition, Sequence[object]]:
+    LAYOUTS[case](data, np.random.default_rng(1), 12, 4)
+    competition = changed(load_competition(case), folds=2, csv__solution="solution.csv")
+    return competition, ()
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> None:
+    """The check refuses no correct submission, and the metric of the truth is 1."""
+    competition, _ = _perfect(name, tmp_path)
+    shapes = expected_shapes(competition, tmp_path)
+    solution = tmp_path / "solution.csv"
+    report = check_submission(solution, competition, shapes, reference_ratios(competition, tmp_path))
+    assert report.good, report.describe()
+    assert not [warning for warning in report.warnings if "compared masks" in warning.reason], report.describe()
+    scores = score_submission(solution, solution, competition, shapes)
+    assert isinstance(scores, pd.DataFrame)
+    assert scores.score.tolist() == [1.0] * len(scores)

@@ -1,0 +1,170 @@
+"""Run-length encoding is exact in both directions, in every format, on generated and on real masks."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from pipeline.data.masks import read_mask
+from pipeline.data.rle import (
+    RleFormat,
+    count_overlap,
+    expand_runs,
+    mask_to_rle,
+    mask_to_runs,
+    parse_rle,
+    rle_to_mask,
+    runs_to_mask,
+)
+
+MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
+ORDERS = st.sampled_from(["row", "column"])
+FORMATS = st.builds(
+    RleFormat,
+    order=ORDERS,
+    offsets=st.sampled_from(["absolute", "relative"]),
+    base=st.sampled_from([0, 1]),
+    empty=st.sampled_from(["", "-1", "-"]),
+)
+COLUMNS = RleFormat("column")
+
+
+def slow_encode(mask, format):
+    """A loop over pixels."""
+    height, width = mask.shape
+    pixels = [mask[y, x] for y in range(height) for x in range(width)]
+    if format.order == "column":
+        pixels = [mask[y, x] for x in range(width) for y in range(height)]
+    numbers, start, origin = [], None, -format.base
+    for position, inside in enumerate([*pixels, False]):
+        if inside and start is None:
+            start = position
+        if not inside and start is not None:
+            numbers += [start - origin, position - start]
+            origin = position if format.offsets == "relative" else origin
+            start = None
+    return " ".join(map(str, numbers)) or format.empty
+
+
+@given(MASKS, FORMATS)
+def test_encoding_equals_a_slow_loop(mask, format):
+    assert mask_to_rle(mask, format) == slow_encode(mask, format)
+
+
+@given(MASKS, FORMATS)
+def test_decoding_inverts_encoding(mask, format):
+    decoded = rle_to_mask(mask_to_rle(mask, format), mask.shape, format)
+    assert decoded.dtype == bool
+    assert np.array_equal(decoded, mask)
+
+
+@given(MASKS, ORDERS)
+def test_runs_are_sorted_disjoint_and_expand_to_the_pixels(mask, order):
+    runs = mask_to_runs(mask, order)
+    assert (runs[1:, 0] > runs[:-1].sum(axis=1)).all()
+    assert (runs[:, 1] > 0).all()
+    pixels = (mask if order == "row" else mask.T).ravel()
+    assert np.array_equal(expand_runs(runs), np.flatnonzero(pixels))
+    assert np.array_equal(runs_to_mask(runs, mask.shape, order), mask)
+
+
+@given(arrays(bool, (2, 6, 7)))
+def test_overlap_counts_common_pixels(masks):
+    first, second = masks
+    assert count_overlap(mask_to_runs(first), mask_to_runs(second)) == (first & second).sum()
+
+
+@pytest.mark.parametrize(
+    ("rows", "order", "text"),
+    [
+        ([[1, 0], [0, 0]], "row", "1 1"),
+        ([[0, 0], [0, 1]], "row", "4 1"),
+        ([[1, 1], [1, 1]], "row", "1 4"),
+        ([[0, 0], [0, 0]], "row", ""),
+        ([[0, 1], [1, 0]], "row", "2 2"),
+        ([[0, 1, 1], [0, 0, 1]], "column", "3 1 5 2"),
+    ],
+)
+def test_known_texts(rows, order, text):
+    assert mask_to_rle(np.array(rows), RleFormat(order)) == text
+    assert np.array_equal(rle_to_mask(text, np.shape(rows), RleFormat(order)), np.array(rows, dtype=bool))
+
+
+def test_relative_offsets_of_siim():
+    """Start of the first run, then the distance from the end of the previous run."""
+    mask = np.array([[0, 0, 1, 1, 0, 1]], bool)
+    relative = RleFormat(offsets="relative", base=0, empty="-1")
+    assert mask_to_rle(mask, relative) == "2 2 1 1"
+    assert np.array_equal(rle_to_mask("2 2 1 1", (1, 6), relative), mask)
+    assert not rle_to_mask("-1", (1, 6), relative).any()
+
+
+@pytest.mark.parametrize("values", [[[0, 255]], [[-1, 0]], [[0, 2]]])
+def test_values_that_are_no_mask_are_refused(values):
+    with pytest.raises(ValueError, match="expected only 0 and 1"):
+        mask_to_rle(np.array(values))
+
+
+def test_other_dimensions_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 2, 1\)"):
+        mask_to_rle(np.zeros((2, 2, 1), bool))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1", "1 numbers are not pairs"),
+        ("1 1 5", "3 numbers are not pairs"),
+        ("a 1", "'a' is not a whole number"),
+        ("1.0 1", "'1.0' is not a whole number"),
+        ("-1 1", "'-1' is not a whole number"),
+        ("² 1", "is not a whole number"),
+        ("0 1", r"run 1 \(0 1\) starts before pixel 1"),
+        ("3 0", "has length 0"),
+        ("5 1 4 1", r"run 2 \(4 1\) starts before the previous run ends"),
+        ("1 3 3 1", "starts before the previous run ends"),
+        ("1 1 1 1", "starts before the previous run ends"),
+        ("12 2", "leaves the image of 12 pixels"),
+        ("13 1", "leaves the image of 12 pixels"),
+        ("1 9223372036854775807", "leaves the image"),
+        ("99999999999999999999 1", "too large"),
+    ],
+)
+def test_faulty_texts_are_refused_with_the_reason(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        rle_to_mask(text, (3, 4))
+
+
+@given(st.text(alphabet="0123456789 -x\n", max_size=40), FORMATS)
+def test_any_text_is_valid_or_a_value_error(text, format):
+    try:
+        runs = parse_rle(text, 12, format)
+    except ValueError:
+        return
+    assert runs_to_mask(runs, (3, 4), format.order).sum() == runs[:, 1].sum()
+
+
+def test_runs_that_touch_are_accepted():
+    assert rle_to_mask("1 2 3 1", (1, 4)).tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.slow
+def test_all_real_rows_byte_for_byte(shared_carvana):
+    with (shared_carvana / "train_masks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1536
+    for row in rows:
+        mask = read_mask(shared_carvana / "train_masks" / row["img"].replace(".jpg", "_mask.gif"), positive=1)
+        assert mask_to_rle(mask) == row["rle_mask"], row["img"]
+        assert np.array_equal(rle_to_mask(row["rle_mask"], mask.shape), mask), row["img"]
+
+
+def test_real_column_major_rows(shared_nuclei):
+    with (shared_nuclei / "train.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:40]
+    for row in rows:
+        mask = read_mask(shared_nuclei / "train" / "masks" / f"{row['id']}.png", positive=255)
+        assert mask_to_rle(mask, COLUMNS) == row["rle_mask"], row["id"]

@@ -46,9 +46,9 @@ setup: .venv/ready ## install the packages into .venv (done automatically)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 	$(PY) -m uv pip sync --quiet --require-hashes --python $(PY) requirements.lock
 	@touch $@
-lock: .venv/ready ## pin requirements.txt and its dependencies in requirements.lock
+lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
 	$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  requirements.txt -o requirements.lock
+	  requirements-dev.txt -o requirements.lock
 
 check: .venv/ready ## check every image, mask and CSV of the data
 	$(RUN).check $(DATA_OPTIONS)

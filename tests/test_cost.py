@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from pipeline.models.cost import GPUS, estimate_cost, relative_step_cost
+
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import Recipe, UNetConfig
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline.training.muon import Muon, orthogonalize
 
 from pipeline.errors import UserError
 from pipeline.inference.postprocess import upsample
@@ -22,7 +23,6 @@ from pipeline.models.unet import UNet
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import LossConfig, Recipe, SMPConfig, UNetConfig
 from pipeline.training.losses import SegmentationLoss, edge_weight
-from pipeline.training.muon import Muon, orthogonalize
 
 NETWORKS = {
     "unet": UNetConfig(name="unet", width=4, depth=3),

@@ -2,7 +2,8 @@
 
 Neighboring lines of a mask are nearly equal. So few pixels of a mask lack a neighbor one line further on if the line
 length is the right one, and many if it is not. What "few" means depends on the objects (thin vertical scratches have
-few neighbors in any order), so a submission is compared with the true masks of the same competition.
+few neighbors in any order), so a submission is compared with the true masks of the same competition. Median ratios on
+the practice data: 0.002 for true car masks and 448 in the wrong order, 0.1 and 17 for nuclei.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ import numpy as np
 
 from pipeline.data.rle import count_overlap
 
-MIN_MASKS = 10
-"""Masks needed on each side of a comparison."""
+MIN_SUBMITTED, MIN_TRUE = 5, 10
+"""Masks needed for a comparison."""
 PROBED_MASKS = 200
 """Masks of a submission that are compared, spread over the file."""
 SUSPICIOUS = 1.1
@@ -69,10 +70,10 @@ def compare_lines(submitted: LineRatios, true: LineRatios) -> list[OrderVerdict]
     verdicts = []
     for kind in KINDS:
         values, reference = submitted.values[kind], true.values[kind]
-        if len(values) < MIN_MASKS:
+        if len(values) < MIN_SUBMITTED:
             continue
         suspicious = np.mean(np.array(values) > SUSPICIOUS) >= 0.9
-        if len(reference) >= MIN_MASKS:
+        if len(reference) >= MIN_TRUE:
             if submitted.median(kind) > max(SUSPICIOUS, *reference):
                 verdicts.append(OrderVerdict(kind, True, len(values)))
         elif suspicious:

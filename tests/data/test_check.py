@@ -1,4 +1,4 @@
-"""The check of the data, on data that is good and on data that was broken in one way each."""
+"""The data check accepts good data and names every fault of broken data."""
 
 import io
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pipeline.competition import Competition, load_competition
-from pipeline.data.check import check_data
+from pipeline.data.check import check_data, format_findings, has_errors
 from pipeline.data.examine import Finding
 from pipeline.data.mask_csv import read_mask_csv
-from tests.helpers import SIZE, draw_ellipse, save_mask, write_csv
+from tests.helpers import SIZE, TINY_FORMAT, changed_competition, draw_ellipse, save_mask, write_csv
 
 IMAGE = "train/beta_02.jpg"
 MASK = "train_masks/beta_02_mask.gif"
@@ -46,13 +46,13 @@ def mask(values: np.ndarray, mode: str = "L", name: str = MASK) -> Callable[[Pat
 
 def csv(name: str, edit: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> Callable[[Path], None]:
     def change(root: Path) -> None:
-        write_csv(root / name, edit([(row.id, row.rle) for row in read_mask_csv(root / name)]))
+        write_csv(root / name, edit([(row.id, row.rle) for row in read_mask_csv(root / name, TINY_FORMAT)]))
 
     return change
 
 
-def blank_inside(content: bytes) -> bytes:
-    """A block that never reached the disk: OpenCV and Pillow decode such a file without a word."""
+def zero_block(content: bytes) -> bytes:
+    """Zero 200 bytes in the middle: OpenCV and Pillow decode such a file without an error."""
     middle = 2 * len(content) // 3
     return content[:middle] + bytes(200) + content[middle + 200 :]
 
@@ -66,29 +66,29 @@ def half(value: int) -> np.ndarray:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
-    # what happened: (how, level, file that is named, what is said of it)
+    # fault: (how to make it, level, file that is named, part of the message)
     "image cut off": (put(IMAGE, lambda old: old[: len(old) // 2]), "error", IMAGE, "cannot be decoded"),
     "image without its last bytes": (put(IMAGE, lambda old: old[:-2]), "error", IMAGE, "cannot be decoded"),
     "image empty": (put(IMAGE, b""), "error", IMAGE, "cannot be decoded"),
     "image is a page": (put(IMAGE, b"<html>403</html>"), "error", IMAGE, "cannot be decoded"),
-    "image damaged inside": (put(IMAGE, blank_inside), "error", IMAGE, "damaged inside"),
+    "image damaged inside": (put(IMAGE, zero_block), "error", IMAGE, "damaged inside"),
     "image with padding": (put(IMAGE, lambda old: old[:-2] + bytes(12) + old[-2:]), "warning", IMAGE, "damaged inside"),
     "test image cut off": (put("test/omega_02.jpg", lambda old: old[:900]), "error", "test/omega_02.jpg", "decoded"),
-    "image of another size": (put(IMAGE, jpeg(size=(96, 62))), "error", IMAGE, "is 96 × 62 pixels; expected 94 × 62"),
+    "image of another size": (put(IMAGE, jpeg(size=(96, 62))), "error", IMAGE, "is 96×62 pixels; expected 94×62"),
     "test image of another size": (
         put("test/omega_01.jpg", jpeg(size=(62, 94))),
         "error",
         "test/omega_01.jpg",
-        "62 × 94",
+        "62×94",
     ),
     "image without mask": (remove(MASK), "error", IMAGE, "has no mask"),
     "mask without image": (remove(IMAGE), "error", MASK, "is a mask without an image"),
     "mask cut off": (put(MASK, lambda old: old[: len(old) // 2]), "error", MASK, "cannot be decoded"),
-    "mask is no picture": (put(MASK, b"nothing"), "error", MASK, "cannot be decoded"),
-    "mask of another size": (mask(half(1)[:, :-1], "P"), "error", MASK, "is 93 × 62 pixels, its image 94 × 62"),
-    "mask of 0 and 255": (mask(half(255)), "error", MASK, "mask values are {0, 255}"),
-    "mask with soft edges": (mask(half(1) + np.eye(62, 94) * 7), "error", MASK, "mask values"),
-    "mask in colour": (mask(np.stack([half(1), half(1), half(0)], -1), "RGB"), "error", MASK, "is a colour picture"),
+    "mask is no image": (put(MASK, b"nothing"), "error", MASK, "cannot be decoded"),
+    "mask of another size": (mask(half(1)[:, :-1], "P"), "error", MASK, "is 93×62 pixels, its image 94×62"),
+    "mask of 0 and 255": (mask(half(255)), "error", MASK, "has the values 0, 255"),
+    "mask with soft edges": (mask(half(1) + np.eye(62, 94) * 7), "error", MASK, "has the values"),
+    "mask in color": (mask(np.stack([half(1), half(1), half(0)], -1), "RGB"), "error", MASK, "is a color image"),
     "mask empty": (mask(gray(0)), "error", MASK, "is empty"),
     "mask of everything": (mask(gray(1)), "warning", MASK, "covers 100.00% of the image"),
     "mask of one pixel": (mask(np.eye(62, 94) * (np.arange(94) < 1)), "warning", MASK, "covers 0.02% of the image"),
@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         csv("train_masks.csv", lambda old: [*old, old[0]]),
         "error",
         "train_masks.csv",
-        "line 14 has alpha_01.jpg again",
+        "line 14 repeats alpha_01.jpg",
     ),
     "CSV with another header": (
         put("train_masks.csv", lambda old: old.replace(b"img", b"id")),
@@ -129,13 +129,13 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "train_masks.csv",
         "is not UTF-8",
     ),
-    "CSV gone": (remove("train_masks.csv"), "warning", "train_masks.csv", "there is no such file"),
-    "sample gone": (remove("sample_submission.csv"), "warning", "sample_submission.csv", "there is no such file"),
-    "sample with unknown names": (
+    "CSV missing": (remove("train_masks.csv"), "warning", "train_masks.csv", "there is no such file"),
+    "sample missing": (remove("sample_submission.csv"), "warning", "sample_submission.csv", "there is no such file"),
+    "sample with unknown ids": (
         csv("sample_submission.csv", lambda old: [*old, ("zeta_01.jpg", "1 1")]),
         "error",
         "sample_submission.csv",
-        "has unknown names, without a test image: zeta_01.jpg",
+        "has ids without a test image: zeta_01.jpg",
     ),
     "test image missing in the sample": (
         csv("sample_submission.csv", lambda old: old[1:]),
@@ -143,18 +143,18 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "sample_submission.csv",
         "has no row for omega_03.jpg",
     ),
-    "picture twice": (copy("train/alpha_01.jpg", IMAGE), "error", IMAGE, "is the same picture as train/alpha_01.jpg"),
-    "test picture in train": (
+    "image twice": (copy("train/alpha_01.jpg", IMAGE), "error", IMAGE, "is the same image as train/alpha_01.jpg"),
+    "training image among the test images": (
         copy(IMAGE, "test/omega_01.jpg"),
         "error",
         "test/omega_01.jpg",
-        f"the same picture as {IMAGE}",
+        f"is the same image as {IMAGE}",
     ),
-    "test picture twice": (
+    "test image twice": (
         copy("test/omega_01.jpg", "test/omega_02.jpg"),
         "warning",
         "test/omega_02.jpg",
-        "is the same picture",
+        "is the same image",
     ),
     "mask twice": (
         copy("train_masks/alpha_01_mask.gif", MASK),
@@ -170,13 +170,18 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     ),
     "test group not complete": (remove("test/omega_03.jpg"), "error", "test/omega*", "has 2 images; expected 3"),
     "group too large": (put("test/omega_04.jpg", jpeg()), "error", "test/omega*", "has 4 images; expected 3"),
-    "odd name": (put("test/omega-4.jpg", jpeg()), "error", "test/omega-4.jpg", "does not fit groups.pattern"),
-    "odd ending": (put("train/beta_02.jpeg", jpeg()), "warning", "train/beta_02.jpeg", "is ignored for its ending"),
-    "mask of odd ending": (
+    "name without group": (
+        put("test/omega-4.jpg", jpeg()),
+        "error",
+        "test/omega-4.jpg",
+        "does not match groups.pattern",
+    ),
+    "unknown suffix": (put("train/beta_02.jpeg", jpeg()), "warning", "train/beta_02.jpeg", "is ignored for its suffix"),
+    "mask with unknown suffix": (
         put("train_masks/beta_02.png", b""),
         "warning",
         "train_masks/beta_02.png",
-        "is ignored for its ending",
+        "is ignored for its suffix",
     ),
     "no test folder": (lambda root: (root / "test").rename(root / "elsewhere"), "warning", "test", "no such folder"),
     "no train folder": (lambda root: (root / "train").rename(root / "elsewhere"), "error", "train", "no such folder"),
@@ -184,7 +189,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
 }
 
 
-def said(findings: list[Finding]) -> str:
+def as_text(findings: list[Finding]) -> str:
     return "\n".join(map(str, findings))
 
 
@@ -193,21 +198,21 @@ def test_good_data_has_no_findings(data: Path, competition: Competition) -> None
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_names_what_is_broken(name: str, data: Path, competition: Competition) -> None:
+def test_every_fault_is_named(name: str, data: Path, competition: Competition) -> None:
     change, level, file, what = BROKEN[name]
     change(data)
     findings = check_data(competition, data, workers=2)
-    assert any(one.file == file and one.level == level and what in one.what for one in findings), said(findings)
-    assert all(one.what and one.fix and "\n" not in one.what + one.fix for one in findings), said(findings)
+    assert any(one.file == file and one.level == level and what in one.what for one in findings), as_text(findings)
+    assert all(one.what and one.fix and "\n" not in one.what + one.fix for one in findings), as_text(findings)
 
 
-def test_good_data_of_other_kinds(data: Path, competition: Competition) -> None:
-    """What cameras and people do, and no fault."""
+def test_unusual_but_correct_files_have_no_findings(data: Path, competition: Competition) -> None:
+    """What cameras and people write."""
     for name, content in {
         "train/alpha_01.jpg": jpeg("L", seed=1),
         "train/alpha_02.jpg": jpeg("CMYK", seed=2),
         "train/alpha_03.jpg": jpeg(progressive=True, seed=3),
-        "train/beta_01.jpg": jpeg(seed=4) + b"bytes after the picture",
+        "train/beta_01.jpg": jpeg(seed=4) + b"bytes after the image",
     }.items():
         put(name, content)(data)
     rotated = Image.Exif()
@@ -218,28 +223,32 @@ def test_good_data_of_other_kinds(data: Path, competition: Competition) -> None:
     assert check_data(competition, data) == []
 
 
-def test_reports_everything_at_once(data: Path, competition: Competition) -> None:
+def test_all_faults_are_reported_at_once(data: Path, competition: Competition) -> None:
     put(IMAGE, b"")(data)
     remove("train_masks/alpha_01_mask.gif")(data)
     put("test/omega-4.jpg", b"")(data)
     mask(gray(1), name="train_masks/gamma_03_mask.gif")(data)
     findings = check_data(competition, data)
     files = {one.file for one in findings}
-    assert files >= {IMAGE, "train/alpha_01.jpg", "test/omega-4.jpg", "train_masks/gamma_03_mask.gif"}, said(findings)
+    assert files >= {IMAGE, "train/alpha_01.jpg", "test/omega-4.jpg", "train_masks/gamma_03_mask.gif"}, as_text(
+        findings
+    )
     assert [one.level for one in findings] == sorted(one.level for one in findings), "errors first"
 
 
-def test_no_data_at_all(tmp_path: Path, competition: Competition) -> None:
+def test_missing_data_folder_is_an_error(tmp_path: Path, competition: Competition) -> None:
     findings = check_data(competition, tmp_path / "nowhere")
     assert findings[0].level == "error"
     assert "no such folder; set DATA" in f"{findings[0].what}; {findings[0].fix}"
 
 
-def test_a_decoder_that_stumbles(data: Path, competition: Competition, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(path: Path, positive: object) -> np.ndarray:
+def test_a_decoder_that_crashes_is_a_finding(
+    data: Path, competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(path: Path, positive: object) -> np.ndarray:
         raise RuntimeError("a bug of the library")
 
-    monkeypatch.setattr("pipeline.data.examine.read_mask", stumble)
+    monkeypatch.setattr("pipeline.data.examine.read_mask", crash)
     findings = check_data(competition, data)
     assert len(findings) == 12
     assert findings[0].what == "cannot be decoded (RuntimeError: a bug of the library)"
@@ -247,7 +256,7 @@ def test_a_decoder_that_stumbles(data: Path, competition: Competition, monkeypat
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """One's own pictures, in the layout of competitions/folders.toml."""
+    """Images in the layout of competitions/folders.toml."""
     rng = np.random.default_rng(3)
     for side, count in (("train", 3), ("val", 2)):
         for kind in ("images", "masks"):
@@ -259,11 +268,11 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_folders(folders: Path) -> None:
+def test_faults_of_plain_folders_are_named(folders: Path) -> None:
     competition = load_competition("folders")
     assert [one.what for one in check_data(competition, folders)] == ["there is no such folder of test images"]
     for change, level, file, what in (
-        (copy("train_images/train1.png", "val_images/val0.png"), "error", "val_images/val0.png", "is the same picture"),
+        (copy("train_images/train1.png", "val_images/val0.png"), "error", "val_images/val0.png", "is the same image"),
         (copy("train_images/train1.png", "train_images/train1.jpg"), "error", "train_images/train1.png", "is the same"),
         (
             copy("train_masks/train1_mask.gif", "train_masks/train1.png"),
@@ -281,30 +290,50 @@ def test_folders(folders: Path) -> None:
             copy("train_masks/train1_mask.gif", "train_masks/train0_mask.gif"),
             "error",
             "train_masks/train0_mask.gif",
-            "is 41 × 30 pixels, its image 40 × 30",
+            "is 41×30 pixels, its image 40×30",
         ),
         (mask(np.zeros((30, 42)), name="train_masks/train2_mask.gif"), None, "train_masks/train2_mask.gif", ""),
     ):
         change(folders)
         findings = [one for one in check_data(competition, folders) if one.file == file]
-        assert [one.level for one in findings if what in one.what] == ([level] if level else []), said(findings)
+        assert [one.level for one in findings if what in one.what] == ([level] if level else []), as_text(findings)
 
 
-def test_same_id_twice(folders: Path) -> None:
+def test_repeated_ids_are_named(folders: Path) -> None:
     copy("train_images/train0.png", "train_images/train0.jpg")(folders)
     competition = load_competition("folders")
-    stems = competition.model_copy(update={"csv": competition.csv.model_copy(update={"id": "stem"})})
-    twice = [one.file for one in check_data(stems, folders) if one.what == "shares the id train0 with another image"]
+    stems = changed_competition(competition, images__id="{stem}")
+    twice = [one.file for one in check_data(stems, folders) if one.what == "has the same id, train0, as another image"]
     assert twice == ["train_images/train0.jpg", "train_images/train0.png"]
 
 
-def test_same_name_in_both_folders_is_no_fault(folders: Path) -> None:
+def test_same_name_in_train_and_val_is_accepted(folders: Path) -> None:
     (folders / "val_images" / "val0.png").rename(folders / "val_images" / "train0.png")
     (folders / "val_masks" / "val0_mask.gif").rename(folders / "val_masks" / "train0_mask.gif")
-    assert not [one for one in check_data(load_competition("folders"), folders) if "shares the id" in one.what]
+    assert not [one for one in check_data(load_competition("folders"), folders) if "the same id" in one.what]
+
+
+def test_wrong_rle_format_is_explained(data: Path, competition: Competition) -> None:
+    """Where most masks contradict their rows, the check says which keys of the file would make them agree."""
+    columns = changed_competition(competition, csv__order="column", csv__base=0)
+    findings = [one for one in check_data(columns, data) if one.file == "train_masks.csv"]
+    assert [(one.what, one.fix) for one in findings] == [
+        ("12 of 12 masks differ from their rows", 'set csv.order = "row" and csv.base = 1: then 12 of 12 agree')
+    ]
+
+
+def test_findings_are_formatted_as_a_table(data: Path) -> None:
+    findings = [Finding("error", "a.jpg", "is broken", "fix it"), Finding("warning", "longer.jpg", "is odd", "look")]
+    assert format_findings(findings, data).splitlines() == [
+        "error    a.jpg       is broken; fix it",
+        "warning  longer.jpg  is odd; look",
+        f"{data}: 1 errors, 1 warnings",
+    ]
+    assert has_errors(findings)
+    assert not has_errors(findings[1:])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["carvana", "nuclei"])
-def test_practice_data(name: str, request: pytest.FixtureRequest) -> None:
+def test_practice_data_has_no_findings(name: str, request: pytest.FixtureRequest) -> None:
     assert check_data(load_competition(name), request.getfixturevalue(f"shared_{name}")) == []

@@ -70,7 +70,9 @@ def saved(tmp_path, samples):
 
 
 def test_too_few_groups_are_refused(samples):
-    with pytest.raises(UserError, match="4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"):
+    with pytest.raises(
+        UserError, match="4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"
+    ):
         make_folds(samples, [0.2] * len(samples), 9)
 
 

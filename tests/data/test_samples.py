@@ -30,7 +30,9 @@ class TestPatterns:
         assert [(file.fields["id"], file.path.name) for file in found] == [("x1", "x1.png"), ("x2", "other.png")]
 
     def test_composite_names_are_split_into_fields(self, tmp_path):
-        touch(tmp_path, "case12/case12_day3/scans/slice_0007_266_266_1.5.png", "case12/case99_day3/scans/slice_0001_1.png")
+        touch(
+            tmp_path, "case12/case12_day3/scans/slice_0007_266_266_1.5.png", "case12/case99_day3/scans/slice_0001_1.png"
+        )
         found = find_files(tmp_path, "case{case}/case{case}_day{day}/scans/slice_{slice}_*.png")
         assert len(found) == 1, "a repeated field has the same value"
         fields = found[0].fields
@@ -78,7 +80,9 @@ class TestRowFormat:
 
     def test_unknown_class_is_named_with_the_known_ones(self):
         format = RowFormat({"key": "{id}_{class}", "rle": "{rle}"}, ["Fish", "Sugar"])
-        with pytest.raises(ValueError, match=r"'a.jpg_Bird' does not match \{id\}_\{class\} with a class from Fish, Sugar"):
+        with pytest.raises(
+            ValueError, match=r"'a.jpg_Bird' does not match \{id\}_\{class\} with a class from Fish, Sugar"
+        ):
             format.parse(("a.jpg_Bird", ""))
 
 
@@ -181,7 +185,7 @@ def test_submission_samples_are_in_the_order_of_the_sample(competition, data):
     ]  # fmt: skip
     (data / "sample_submission.csv").unlink()
     assert read_submission_keys(competition, data) is None
-    assert [sample.id for sample in load_submission_samples(competition, data)][0] == "omega_01.jpg"
+    assert next(sample.id for sample in load_submission_samples(competition, data)) == "omega_01.jpg"
 
 
 def test_sample_submission_with_faults_is_refused(competition, data):

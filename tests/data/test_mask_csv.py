@@ -1,0 +1,99 @@
+"""CSV files of masks are written atomically and deterministically, and read back exactly."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.mask_csv import MaskCsvLookup, read_mask_csv, write_mask_csv
+from pipeline.data.rle import mask_to_rle
+from pipeline.data.row_format import RowFormat
+from pipeline.errors import UserError
+from tests.helpers import TINY_FORMAT as FORMAT
+from tests.helpers import draw_ellipse
+
+_RNG = np.random.default_rng(7)
+ROWS = [(f"omega_{view:02d}.jpg", 0, mask_to_rle(draw_ellipse(_RNG)[1])) for view in range(1, 13)]
+LINES = ["img,rle_mask", *(f"{id},{rle}" for id, _, rle in ROWS)]
+
+
+def text(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    for ending in (".csv", ".csv.gz"):
+        first, second = tmp_path / f"first{ending}", tmp_path / f"second{ending}"
+        assert write_mask_csv(first, FORMAT, ROWS) == write_mask_csv(second, FORMAT, iter(ROWS)) == len(ROWS)
+        assert first.read_bytes() == second.read_bytes()
+        assert [row[1:] for row in read_mask_csv(first, FORMAT)] == ROWS
+    assert gzip.decompress((tmp_path / "first.csv.gz").read_bytes()) == text(LINES).encode()
+    assert (tmp_path / "first.csv.gz").read_bytes()[3:8] == bytes(5), "neither a name nor a time"
+
+
+def test_an_interrupted_file_does_not_appear(tmp_path: Path) -> None:
+    def interrupted():
+        yield ROWS[0]
+        raise UserError("", "the device is lost")
+
+    for name in ("a.csv", "a.csv.gz"):
+        with pytest.raises(UserError, match="the device is lost"):
+            write_mask_csv(tmp_path / name, FORMAT, interrupted())
+    with pytest.raises(UserError, match="ends neither"):
+        write_mask_csv(tmp_path / "a.txt", FORMAT, ROWS)
+    with pytest.raises(UserError, match="cannot be written as UTF-8; rename its image"):
+        write_mask_csv(tmp_path / "a.csv", FORMAT, [("\udcff.jpg", 0, "1 1")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_faulty_rows_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text([*LINES[:2], "alone"]))
+    with pytest.raises(UserError, match="line 3 has 1 fields instead of 2"):
+        list(read_mask_csv(path, FORMAT))
+    with pytest.raises(UserError, match="has the header 'img,rle_mask'; the header must be id,mask"):
+        list(read_mask_csv(path, RowFormat({"id": "{id}", "mask": "{rle}"})))
+
+
+def test_extra_columns_in_any_order_are_accepted_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,rle_mask,img\n9,1 2,a\n")
+    assert [row[1:] for row in read_mask_csv(path, FORMAT, extra_columns=True)] == [("a", 0, "1 2")]
+    with pytest.raises(UserError, match="has the header"):
+        list(read_mask_csv(path, FORMAT))
+
+
+def test_classes_are_part_of_the_key(tmp_path: Path) -> None:
+    format = RowFormat({"key": "{id}_{class}", "rle": "{rle}"}, ["x", "y"])
+    rows = [("a_b", 1, "1 2"), ("a_b", 0, "")]
+    write_mask_csv(tmp_path / "a.csv", format, rows)
+    assert (tmp_path / "a.csv").read_text() == "key,rle\na_b_y,1 2\na_b_x,\n"
+    assert [row.key for row in read_mask_csv(tmp_path / "a.csv", format)] == [("a_b", 1), ("a_b", 0)]
+    with MaskCsvLookup(tmp_path / "a.csv", format) as lookup:
+        assert lookup.take(("a_b", 0)).rle == ""
+        assert lookup.take(("a_b", 1)) == (2, "a_b", 1, "1 2")
+        lookup.finish()
+        with pytest.raises(UserError, match=r"has no row for a_b, class y; all files need the same ids, each once"):
+            lookup.take(("a_b", 1))
+
+
+def test_long_fields_are_read(tmp_path: Path) -> None:
+    comb = " ".join(f"{start} 1" for start in range(1, 100_000, 2))
+    write_mask_csv(tmp_path / "a.csv", FORMAT, [("a.jpg", 0, comb)])
+    assert next(read_mask_csv(tmp_path / "a.csv", FORMAT)).rle == comb
+
+
+ANY_ROW = st.tuples(
+    st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1), st.just(0), st.text("0123456789 ")
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.lists(ANY_ROW), packed=st.booleans())
+def test_any_row_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list, packed: bool) -> None:
+    path = tmp_path_factory.mktemp("rows") / ("a.csv.gz" if packed else "a.csv")
+    assert write_mask_csv(path, FORMAT, rows) == len(rows)
+    assert [row[1:] for row in read_mask_csv(path, FORMAT)] == rows

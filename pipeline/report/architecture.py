@@ -1,8 +1,7 @@
 """The floors of this repository, and the imports between its rooms, read from the source code.
 
-A room is a package or module of `pipeline/`, such as ``data`` or ``paths``, or a folder next to it, such as ``scripts``.
-An import goes down or stays on its floor. `tests/test_architecture.py` checks this, and `pipeline/report/architecture_svg.py`
-draws it.
+A room is a package or module of `pipeline/`, such as ``data`` or ``paths``, or a folder next to it, such as
+``scripts``. An import goes down or stays on its floor: `tests/test_architecture.py` checks this.
 """
 
 import ast
@@ -18,10 +17,9 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "results": ("evaluation", "kaggle"),
     "work": ("training", "inference", "submission"),
     "parts": ("models", "metrics", "data", "synthetic"),
-    "settings": ("recipe", "competition", "rules"),
-    "stages": ("stages", "options"),
+    "settings": ("recipe", "competition", "stages", "rules", "options"),
     "places": ("config", "paths"),
-    "tools": ("toml", "errors", "files", "host"),
+    "tools": ("files", "errors", "toml", "host"),
 }
 """Name of a floor -> its rooms from left to right; the top floor first."""
 
@@ -117,7 +115,7 @@ def climbing_imports(imports: Iterable[Import], floors: Iterable[Iterable[str]])
 def find_cycle(imports: Iterable[Import]) -> list[str]:
     """Return one cycle of imports, as modules or rooms of which each imports the next; empty if there is none."""
     try:
-        TopologicalSorter(_imported_by(imports)).prepare()
+        TopologicalSorter(_graph(imports)).prepare()
     except CycleError as error:
         # The error lists predecessors, which are the imported ones here.
         cycle: list[str] = error.args[1]
@@ -132,7 +130,7 @@ def direct_imports(imports: Iterable[Import]) -> set[Import]:
         imports: pairs without a cycle.
     """
     imports = set(imports)
-    graph = _imported_by(imports)
+    graph = _graph(imports)
     reachable: dict[str, set[str]] = {}
     for node in TopologicalSorter(graph).static_order():
         reachable[node] = graph[node].union(*(reachable[imported] for imported in graph[node]))
@@ -143,7 +141,7 @@ def direct_imports(imports: Iterable[Import]) -> set[Import]:
     }
 
 
-def _imported_by(imports: Iterable[Import]) -> defaultdict[str, set[str]]:
+def _graph(imports: Iterable[Import]) -> defaultdict[str, set[str]]:
     """Return importer -> all that it imports."""
     graph: defaultdict[str, set[str]] = defaultdict(set)
     for importer, imported in imports:

@@ -13,11 +13,10 @@ _EPSILON = 1e-7
 
 
 class SegmentationLoss(nn.Module):
-    """Compute ``bce × cross-entropy + dice × (1 − soft Dice)``, the mean over the classes.
+    """Compute ``bce × cross-entropy + dice × soft Dice loss``, the mean over the classes.
 
     The cross-entropy is binary for every class, or categorical for exclusive classes. The soft Dice of a class is that
-    of the whole batch (Milletari et al. 2016, https://arxiv.org/abs/1606.04797); classes without a pixel in the batch
-    are left out, as in segmentation_models_pytorch.
+    of the whole batch; see `soft_dice_loss`.
 
     Args:
         config: the weights; with ``boundary`` above 0 the cross-entropy is weighted by `boundary_weight`.
@@ -58,7 +57,11 @@ class SegmentationLoss(nn.Module):
 
 
 def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
-    """Compute 1 − 2·Σpt / (Σp + Σt) over the batch, the mean over the classes; 0 for a class without a true pixel.
+    """Compute Σ|p − t| / (Σp + Σt) over the batch, the mean over the classes; 0 for a class without a true pixel.
+
+    For a binary target this is 1 minus the Dice of Σpt. For a fractional target, unlike that one, it is lowest at p = t
+    (Wang et al. 2023, https://arxiv.org/abs/2303.16296). The same as segmentation_models_pytorch's DiceLoss, whose
+    import takes seconds and which knows no fractional targets of exclusive classes.
 
     Args:
         probability: (n, classes, h, w) float32, 0 to 1.
@@ -66,8 +69,8 @@ def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
     """
     dims = (0, 2, 3)
     true = target.sum(dim=dims)
-    dice = 2 * (probability * target).sum(dim=dims) / (probability.sum(dim=dims) + true).clamp(min=_EPSILON)
-    return ((1 - dice) * (true > 0)).mean()
+    loss = (probability - target).abs().sum(dim=dims) / (probability.sum(dim=dims) + true).clamp(min=_EPSILON)
+    return (loss * (true > 0)).mean()
 
 
 def boundary_weight(target: Tensor, extra: float) -> Tensor:

@@ -26,7 +26,8 @@ def _build_muon(model: nn.Module, lr: float, weight_decay: float) -> torch.optim
     """Build Muon: SGD momentum with orthogonalized updates (Newton-Schulz), https://kellerjordan.github.io/posts/muon.
 
     Convolutions are flattened to matrices (filters, channels × height × width). Normalizations, biases and the last
-    layer use AdamW. The update of a matrix has about the root mean square of AdamW's, so one learning rate serves both.
+    layer use AdamW with Nesterov momentum. The update of a matrix has about the root mean square of AdamW's, so one
+    learning rate serves both.
     """
     # Imported here: the import takes a second, and the other optimizers do not need it.
     from timm.optim.muon import Muon

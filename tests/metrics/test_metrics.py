@@ -1,0 +1,173 @@
+"""Every metric equals an independent implementation, at one mask and at all thresholds at once."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.data.instances import label_components
+from pipeline.data.labels import Truth
+from pipeline.inference.postprocess import Postprocess, binarize
+from pipeline.metrics import MIN_AREAS, load_metric
+from pipeline.metrics.counts import NUM_BINS, counts_by_threshold, probability_histogram
+from pipeline.metrics.instances import best_ious
+from tests.helpers import changed_competition
+
+MASK_PAIRS = arrays(bool, st.tuples(st.just(2), st.integers(1, 6), st.integers(1, 7)))
+
+
+def slow_score(name: str, mask: np.ndarray, truth: np.ndarray, beta: Fraction = Fraction(2)) -> Fraction:
+    """The definitions, with exact fractions and Python sets."""
+    found, true = ({tuple(point) for point in np.argwhere(each)} for each in (mask, truth))
+    both = len(found & true)
+    if not found and not true:
+        return Fraction(1)
+    if name == "dice":
+        return Fraction(2 * both, len(found) + len(true))
+    if name == "iou":
+        return Fraction(both, len(found | true))
+    precision = Fraction(both, len(found)) if found else Fraction(0)
+    recall = Fraction(both, len(true)) if true else Fraction(0)
+    if not precision + recall:
+        return Fraction(0)
+    return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+
+
+@pytest.mark.parametrize("name", ["dice", "iou", "f_beta"])
+@given(masks=MASK_PAIRS)
+def test_pixel_metrics_equal_their_definition(competition, name, masks):
+    metric = load_metric(changed_competition(competition, metric=name, beta=2.0))
+    score = metric.score(torch.from_numpy(masks[:1]), Truth(masks[1:]))
+    assert score == pytest.approx([float(slow_score(name, *masks))])
+
+
+@pytest.mark.parametrize(
+    ("name", "empty_truth", "empty_both", "half"),
+    [
+        ("dice", 0, 1, 2 / 3),
+        ("iou", 0, 1, 1 / 2),
+        ("f_beta", 0, 1, 5 / 6),
+        ("map_iou", 0, 1, 0),
+        ("f_beta_iou", 0, 1, 0),
+    ],
+)
+def test_known_values(competition, name, empty_truth, empty_both, half):
+    """`half`: all of the truth and as many pixels besides; its IoU of 0.5 is not above the lowest threshold."""
+    metric = load_metric(changed_competition(competition, metric=name))
+    empty, full, left = np.zeros((1, 2, 4), bool), np.ones((1, 2, 4), bool), np.zeros((1, 2, 4), bool)
+    left[..., :2] = True
+
+    def score(mask, truth):
+        objects = ((np.flatnonzero(truth),) if truth.any() else (),)
+        return metric.score(torch.from_numpy(mask), Truth(truth, objects)).tolist()
+
+    assert score(full, empty) == [empty_truth]
+    assert score(empty, empty) == [empty_both]
+    assert score(full, full) == [1]
+    assert score(full, left) == pytest.approx([half])
+
+
+def slow_instance_score(name: str, predicted: list[set], true: list[set]) -> float:
+    """Match every pair of objects at every IoU threshold by the definition of the evaluation pages."""
+    scores = []
+    for number in range(10, 20):
+        threshold = Fraction(number, 20)
+        pairs = [(p, t) for p in range(len(predicted)) for t in range(len(true))
+                 if Fraction(len(predicted[p] & true[t]), len(predicted[p] | true[t])) > threshold]  # fmt: skip
+        hits = len({p for p, _ in pairs})
+        assert hits == len({t for _, t in pairs}), "above 0.5 the match is unique"
+        misses, extra = len(true) - hits, len(predicted) - hits
+        if not (hits or misses or extra):
+            scores.append(1.0)
+        elif name == "map_iou":
+            scores.append(hits / (hits + misses + extra))
+        else:
+            scores.append(5 * hits / (5 * hits + 4 * misses + extra))
+    return sum(scores) / 10
+
+
+@pytest.mark.parametrize("name", ["map_iou", "f_beta_iou"])
+@settings(deadline=None)
+@given(masks=arrays(bool, (2, 8, 9)))
+def test_instance_metrics_equal_their_definition(competition, name, masks):
+    metric = load_metric(changed_competition(competition, metric=name, csv__rows="instance"))
+    objects = []
+    for mask in masks:
+        labels, count = label_components(mask)
+        objects.append([np.flatnonzero(labels.ravel() == number) for number in range(1, count + 1)])
+    score = metric.score(torch.from_numpy(masks[:1]), Truth(masks[1:], (tuple(objects[1]),)))
+    assert score == pytest.approx(
+        [slow_instance_score(name, *([set(each.tolist()) for each in side] for side in objects))]
+    )
+
+
+def test_best_iou_of_each_object():
+    labels = np.array([[1, 1, 0, 2], [1, 1, 0, 2]], np.int32)
+    areas, best = best_ious(labels, 2, [np.array([0, 1, 2]), np.array([4, 5]), np.array([3, 7])])
+    assert areas.tolist() == [4, 2]
+    assert best.tolist() == [pytest.approx(2 / 4), 1.0]
+
+
+PROBABILITIES = arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32))
+
+
+@given(PROBABILITIES, arrays(bool, (5, 6)), st.booleans())
+def test_counts_by_threshold_are_those_of_binarized_masks(probability, truth, may_be_empty):
+    """The histogram and `binarize` agree on every mask, where it may not be empty too."""
+    maps = torch.from_numpy(probability)[None]
+    counts = counts_by_threshold(probability_histogram(maps, torch.from_numpy(truth)[None]), may_be_empty=may_be_empty)
+    for level in range(1, NUM_BINS):
+        postprocess = Postprocess((level / NUM_BINS,), (0.0,), may_be_empty=may_be_empty)
+        mask = binarize(maps, postprocess)[0].numpy()
+        assert counts[0, :, level].tolist() == [(mask & ~truth).sum(), (mask & truth).sum()]
+        assert may_be_empty or mask.any()
+
+
+def test_histogram_counts_every_pixel_of_every_class_once():
+    probability = torch.tensor([[[0.0, 0.5, 1.0]], [[0.25, 0.999, 0.001]]])
+    truth = torch.tensor([[[True, False, True]], [[False, False, True]]])
+    histogram = probability_histogram(probability, truth)
+    assert histogram.shape == (2, 2, NUM_BINS)
+    assert [tuple(index) for index in np.argwhere(histogram)] == [
+        (0, 0, 128), (0, 1, 0), (0, 1, 255), (1, 0, 64), (1, 0, 255), (1, 1, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["dice", "iou", "f_beta"])
+def test_score_grid_of_pixel_metrics_equals_binarizing(competition, name):
+    """Scores at thresholds and smallest areas from a histogram are those of the masks."""
+    metric = load_metric(changed_competition(competition, metric=name, masks__may_be_empty=True))
+    rng = np.random.default_rng(0)
+    probability = torch.from_numpy(rng.random((2, 40, 50), dtype=np.float32) ** 4)
+    truth = Truth(rng.random((2, 40, 50)) > 0.9)
+    observations = metric.observe(probability, truth)
+    assert observations.shape == (2, 2, NUM_BINS)
+    for class_index in range(2):
+        grid = metric.score_grid(observations[class_index][None])[0]
+        assert grid.shape == (len(metric.thresholds), len(MIN_AREAS))
+        for level, area in ((0, 0), (100, 3), (127, 4), (200, 5), (230, 6), (254, 6)):
+            thresholds, areas = (metric.thresholds[level],) * 2, (MIN_AREAS[area],) * 2
+            masks = binarize(probability, Postprocess(thresholds, areas, may_be_empty=True))
+            assert grid[level, area] == pytest.approx(metric.score(masks, truth)[class_index])
+
+
+def test_score_grid_of_instance_metrics_equals_labeling(competition):
+    objects = changed_competition(competition, metric="map_iou", csv__rows="instance", masks__may_be_empty=True)
+    metric = load_metric(objects)
+    rng = np.random.default_rng(0)
+    probability = torch.from_numpy(np.kron(rng.random((8, 10), dtype=np.float32), np.ones((5, 5), np.float32)))[None]
+    labels, count = label_components(np.kron(rng.random((8, 10)) > 0.7, np.ones((5, 5), bool)))
+    truth = Truth(labels[None] > 0, (tuple(np.flatnonzero(labels == n + 1) for n in range(count)),))
+    grid = metric.score_grid(metric.observe(probability, truth)[0][None])[0]
+    for level, threshold in enumerate(metric.thresholds):
+        assert grid[level, 0] == pytest.approx(metric.score(probability >= float(np.float32(threshold)), truth)[0])
+    assert (grid[:, -1] == 0).all() or len(set(grid[0])) > 1, "the smallest area removes objects"
+
+
+def test_smallest_areas_are_tried_only_where_masks_may_be_empty(competition):
+    assert load_metric(competition).min_areas == (0.0,)
+    assert load_metric(changed_competition(competition, masks__may_be_empty=True)).min_areas == MIN_AREAS

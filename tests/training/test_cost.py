@@ -1,0 +1,89 @@
+"""The counted cost of a step is that of a real step, and grows as it must."""
+
+import pytest
+import torch
+
+from pipeline.models.classes import Classes
+from pipeline.models.zoo import build_model, count_parameters
+from pipeline.recipe import UNetConfig
+from pipeline.training.cost import GPUS, describe_cost, estimate_cost, relative_step_cost
+from pipeline.training.losses import SegmentationLoss
+from tests.helpers import changed_recipe
+
+
+@pytest.fixture
+def change(recipe):
+    return lambda **changes: changed_recipe(recipe, **changes)
+
+
+def test_known_multiply_adds_of_the_64_1024_unet(change):
+    """452 G at 640×960."""
+    unet = {"name": "unet", "width": 64, "depth": 4, "up": "transpose"}
+    cost = estimate_cost(change(network=unet, input__size=(960, 640), train__batch_size=1))
+    assert cost.forward_flops / 2e9 == pytest.approx(452, rel=0.01)
+    assert 2.9 < cost.flops / cost.forward_flops <= 3
+    assert cost.parameters == count_parameters(build_model(UNetConfig(**unet)))
+
+
+def test_multiply_adds_of_a_tiny_unet_counted_by_hand(change):
+    """One level and one filter."""
+    cost = estimate_cost(change(network={"name": "unet", "width": 1, "depth": 1, "max_width": 1}, input__size=(32, 16)))
+    full, half = 32 * 16, 16 * 8
+    by_hand = full * 9 * (3 + 1) + half * 9 * (1 + 1) + half * 1 + full * 9 * (2 + 1) + full * 1
+    assert cost.forward_flops == 2 * by_hand * cost.batch_size
+
+
+def test_cost_grows_with_size_batch_and_classes(change):
+    one, two, large = (
+        estimate_cost(change(train__batch_size=batch, input__size=size))
+        for batch, size in ((1, (96, 64)), (2, (96, 64)), (1, (192, 128)))
+    )
+    for name, factor in (("flops", 1.99), ("bytes_moved", 1.5), ("activation_bytes", 1.99)):
+        assert getattr(two, name) / getattr(one, name) >= factor
+        assert getattr(large, name) / getattr(one, name) >= 2 * factor
+    assert one.memory < two.memory < large.memory
+    assert one.seconds(GPUS[-1]) < one.seconds(GPUS[0]), "an H200 is faster than a T4"
+    small = change(train__batch_size=1, input__size=(96, 64))
+    assert estimate_cost(small, Classes(("a", "b"))).flops > one.flops
+
+
+def test_optimizers_keep_one_or_two_states(change):
+    weights = {
+        name: estimate_cost(change(train__optimizer=name, train__ema_decay=0.0)).weight_bytes
+        for name in ("adamw", "muon")
+    }
+    assert weights["adamw"] / weights["muon"] == pytest.approx(4 / 3)
+
+
+def test_activation_bytes_are_those_of_a_real_step(change):
+    """The same count on real tensors."""
+    recipe = change(network={"name": "unet", "width": 4, "depth": 2, "up": "transpose"}, train__batch_size=2)
+    storages: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    width, height = recipe.input.size
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = build_model(recipe.network).train()(torch.rand(2, 3, height, width))
+        SegmentationLoss(recipe.train.loss)(logits, torch.ones(2, 1, height, width))
+    real = sum(t.numel() * (2 if t.is_floating_point() else t.element_size()) for t in storages.values())
+    assert estimate_cost(recipe).activation_bytes == pytest.approx(real, rel=0.02)
+
+
+def test_an_encoder_that_computes_while_it_is_built_is_counted(change):
+    assert estimate_cost(change(network={"name": "Unet", "encoder": "mit_b0"}, input__size=(64, 64))).flops > 0
+
+
+def test_relative_cost_follows_the_resize_schedule(change):
+    stages = ({"until": 0.4, "size": (32, 24)}, {"until": 0.8, "size": (64, 24)})
+    assert relative_step_cost(change()) == 1
+    assert relative_step_cost(change(train__resize_schedule=stages)) == pytest.approx(0.4 / 4 + 0.4 / 2 + 0.2)
+
+
+def test_description_names_every_gpu(change):
+    text = describe_cost(change(), images=100)
+    assert all(gpu.name in text for gpu in GPUS)
+    assert "Nothing was run" in text

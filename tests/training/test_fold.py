@@ -1,0 +1,254 @@
+"""A training learns, resumes to the same weights, follows its golden curve, and stops when it cannot succeed."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.data.samples import load_training_samples
+from pipeline.errors import UserError
+from pipeline.models.checkpoint import load_weights, read_weights_metadata
+from pipeline.paths import Run
+from pipeline.training import fold as fold_module
+from pipeline.training.fold import train_fold
+from pipeline.training.sanity import PATIENCE, TrainingMonitor, check_masks
+from tests.helpers import changed_competition, changed_recipe, save_mask
+
+GOLDEN = Path(__file__).parent / "golden_loss.json"
+
+
+@pytest.fixture
+def train(competition, recipe, data, table, tmp_path):
+    """Train fold 0 into a named run with a changed recipe; returns the run."""
+
+    def call(name: str = "run", minutes: float | None = None, **changes) -> Run:
+        run = Run(tmp_path / name)
+        changed = changed_recipe(recipe, **{"train__epochs": 3, **changes})
+        train_fold(competition, changed, data, table, 0, run, minutes)
+        return run
+
+    return call
+
+
+def read_metrics(run: Run) -> list[dict]:
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+def test_learns_and_leaves_a_complete_run(train):
+    run = train(train__epochs=8)
+    history = read_metrics(run)
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["dice"] > 0.9
+    assert run.weights.exists()
+    assert not run.checkpoint.exists()
+    assert list(run.folder.glob("events.*"))
+    assert Image.open(run.samples / "epoch-008.jpg").size[0] == 960
+    _, recipe, metadata = load_weights(run.weights)
+    assert recipe.train.epochs == 8
+    assert metadata.fold == "0"
+    assert float(metadata.score) == pytest.approx(history[-1]["dice"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"name": "unet", "width": 8, "depth": 2}},
+        {"network": {"name": "unet", "width": 8, "depth": 2}, "train__optimizer": "muon"},
+        {"network": {"name": "FPN", "encoder": "resnet18"}},
+    ],
+    ids=["unet", "muon", "dropout"],
+)
+def test_resumes_to_the_same_weights(train, changes):
+    """Stopped after every single step, also within epochs, or never: bit for bit the same weights."""
+    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, **changes}
+    straight = train("straight", **changes)
+    stops = 0
+    while not (interrupted := train("interrupted", minutes=0.0, **changes)).weights.exists():
+        stops += 1
+        assert interrupted.checkpoint.exists()
+        assert stops < 20
+    assert stops == 8, "nine steps in all"
+    left, right = (load_weights(run.weights)[0].state_dict() for run in (straight, interrupted))
+    assert all(torch.equal(left[key], right[key]) for key in left)
+    for one, other in zip(read_metrics(straight), read_metrics(interrupted), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+        assert one["dice"] == other["dice"]
+
+
+@pytest.mark.slow
+def test_golden_curve(train):
+    """21 steps against a stored curve: shows when the same recipe trains differently.
+
+    To accept new numbers, delete the file, run this test twice and commit what it wrote.
+    """
+    run = train(train__epochs=7, augment__rotate=5.0, train__precision="float32")
+    losses = [row["loss"] for row in read_metrics(run)]
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps([round(loss, 5) for loss in losses]) + "\n")
+        pytest.fail(f"{GOLDEN.name} was missing and has been written")
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
+
+
+def test_a_finished_run_is_not_trained_again(train, caplog):
+    run = train()
+    before = run.weights.read_bytes()
+    with caplog.at_level("INFO"):
+        train()
+    assert "is already trained" in caplog.text
+    assert run.weights.read_bytes() == before
+
+
+def test_a_run_of_another_recipe_is_renamed(train, caplog):
+    run = train()
+    before = run.weights.read_bytes()
+    with caplog.at_level("INFO"):
+        train(train__learning_rate=0.005)
+    assert "train.learning_rate: 0.03 / 0.005" in caplog.text
+    assert Run(run.folder.with_name("run~1")).weights.read_bytes() == before
+    assert run.weights.read_bytes() != before
+
+
+@pytest.mark.parametrize("minutes", [0.0, None], ids=["unfinished", "finished"])
+def test_a_run_of_another_split_is_renamed(train, table, minutes):
+    """Resuming would train on images that are now validation images."""
+    run = train(minutes=minutes)
+    swapped = pd.read_csv(table)
+    swapped.assign(fold=1 - swapped.fold).to_csv(table, index=False)
+    train()
+    assert run.folder.with_name("run~1").exists()
+    assert read_metrics(run)[0]["step"] == 3, "from the start"
+
+
+def test_a_checkpoint_of_another_network_is_refused(train):
+    train(minutes=0.0)
+    run = train(name="other", minutes=0.0, network={"name": "unet", "width": 4, "depth": 2})
+    run.checkpoint.replace(run.folder.with_name("run") / "checkpoint.pt")
+    with pytest.raises(UserError, match="belongs to another network"):
+        train()
+
+
+def test_sigint_finishes_the_step_and_saves_a_checkpoint(train, tmp_path):
+    main, before = threading.main_thread().ident, signal.getsignal(signal.SIGINT)
+
+    def interrupt() -> None:
+        while signal.getsignal(signal.SIGINT) is before:  # until the loop has started
+            time.sleep(0.01)
+        time.sleep(0.5)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(train__epochs=2000, train__validate_every=100)
+    assert Run(tmp_path / "run").checkpoint.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_trains_without_ema_and_with_other_optimizers(train, optimizer):
+    run = train(optimizer, train__epochs=1, train__ema_decay=0.0, train__optimizer=optimizer)
+    assert run.weights.exists()
+
+
+def test_the_fold_all_has_no_validation_images(competition, recipe, data, table, tmp_path):
+    run = Run(tmp_path / "foldall")
+    assert train_fold(competition, changed_recipe(recipe, train__epochs=2), data, table, "all", run)
+    rows = read_metrics(run)
+    assert all(row["step"] == 6 * row["epoch"] for row in rows), "12 images in batches of 2"
+    assert not any("dice" in row for row in rows)
+    _, metadata = read_weights_metadata(run.weights)
+    assert (metadata.fold, metadata.score) == ("all", "")
+
+
+def test_unknown_fold_and_large_batch_are_refused(competition, recipe, data, table, tmp_path, train):
+    with pytest.raises(UserError, match="there is no fold 7; choose one of 0, 1"):
+        train_fold(competition, recipe, data, table, 7, Run(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"has 6 training images; set a smaller train\.batch_size"):
+        train(train__batch_size=64)
+
+
+def test_the_model_sees_the_sizes_of_the_schedule(train, monkeypatch):
+    seen, step = [], fold_module.train_step
+    monkeypatch.setattr(fold_module, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
+    train(train__resize_schedule=({"until": 0.3, "size": (32, 16)}, {"until": 0.5, "size": (32, 32)}))
+    shapes = [tuple(images.shape[2:]) for images, _ in seen]
+    assert shapes == [(16, 32)] * 3 + [(32, 32)] * 2 + [(48, 64)] * 4, "nine steps"
+    assert all(images.shape[2:] == target.shape[2:] and target.max() <= 1 for images, target in seen)
+
+
+class TestSanityChecks:
+    def test_masks_of_other_values(self, competition, data):
+        other = changed_competition(competition, masks__positive=255)
+        with pytest.raises(UserError, match=r"expected only 0 and 255; set masks.positive = 1"):
+            check_masks(load_training_samples(other, data), other)
+
+    def test_masks_of_another_size(self, train, data):
+        for path in (data / "train_masks").iterdir():
+            save_mask(np.ones((30, 40), bool), path)
+        with pytest.raises(UserError, match="is 40×30, but its image is 94×62"):
+            train()
+
+    def test_empty_masks(self, train, data):
+        for path in (data / "train_masks").iterdir():
+            save_mask(np.zeros((62, 94), bool), path)
+        with pytest.raises(UserError, match="is empty, and so are all"):
+            train()
+
+    def test_diverging_loss(self, train):
+        with pytest.raises(UserError, match=r"the loss is (nan|inf) at step"):
+            train(train__learning_rate=1e30, train__optimizer="sgd", train__max_grad_norm=0.0)
+
+    def test_broken_image(self, train, data, tmp_path):
+        """Truncated behind the header, so that only decoding in a worker finds it."""
+        for path in (data / "train").glob("*_01.jpg"):
+            path.write_bytes(path.read_bytes()[:-300])
+        with pytest.raises(
+            UserError, match=r"^\S+_01\.jpg: cannot be decoded .*download the file again, or remove it$"
+        ):
+            train()
+        assert not Run(tmp_path / "run").weights.exists()
+
+    def test_full_disk(self, train, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match=r"checkpoint\.pt: no space is left on this disk"):
+            train(minutes=0.0)
+
+
+class TestMonitor:
+    FIGURES = {"steps": 20, "loss": 0.5, "true_area": 0.2, "predicted_area": 0.0}
+
+    def test_no_prediction_for_long_is_an_error(self):
+        monitor = TrainingMonitor(may_be_empty=False)
+        for step in range(20, PATIENCE, 20):
+            monitor.update(step=step, **self.FIGURES)
+        with pytest.raises(UserError, match=f"no pixel was predicted in the {PATIENCE} steps before step {PATIENCE}"):
+            monitor.update(step=PATIENCE, **self.FIGURES)
+
+    def test_a_late_start_is_accepted(self):
+        monitor = TrainingMonitor(may_be_empty=False)
+        for step in range(20, 10 * PATIENCE, 20):
+            monitor.update(step=step, **self.FIGURES | {"predicted_area": 0.1 if step % 180 == 0 else 0.0})
+
+    def test_empty_batches_are_an_error_unless_masks_may_be_empty(self):
+        empty = self.FIGURES | {"true_area": 0.0, "predicted_area": 0.3}
+        with pytest.raises(UserError, match="all masks of the 20 batches before step 20 are empty"):
+            TrainingMonitor(may_be_empty=False).update(step=20, **empty)
+        TrainingMonitor(may_be_empty=True).update(step=20, **empty)
+
+    @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+    def test_loss_that_is_not_finite_is_an_error(self, loss):
+        with pytest.raises(UserError, match=f"the loss is {loss} at step 20; lower train.learning_rate"):
+            TrainingMonitor(may_be_empty=True).update(step=20, **self.FIGURES | {"loss": loss})

@@ -1,0 +1,128 @@
+"""Intervals resample groups, hold for unseen groups, and gains are paired."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.evaluation.statistics import Estimate, describe_gain, estimate_mean, paired_gain, prediction_interval
+
+
+def test_interval_of_equal_images_of_a_group_is_that_of_the_groups():
+    """Sixteen equal views of a car are one observation, not sixteen."""
+    values = np.random.default_rng(0).normal(size=30)
+    few = estimate_mean(values, np.arange(30))
+    many = estimate_mean(values.repeat(16), np.arange(30).repeat(16))
+    assert (few.low, few.high) == pytest.approx((many.low, many.high))
+    standard_error = values.std() / np.sqrt(30)
+    assert few.high - few.low == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+    assert few.value == pytest.approx(values.mean())
+
+
+def test_groups_of_different_size_are_weighted_by_their_images():
+    values, groups = np.array([0.0, 0.0, 0.0, 1.0]), np.array(["a", "a", "a", "b"])
+    estimate = estimate_mean(values, groups)
+    assert estimate.value == 0.25
+    assert (estimate.low, estimate.high) == (0.0, 1.0)
+
+
+def test_a_single_group_has_no_interval():
+    estimate = estimate_mean(np.array([0.2, 0.4]), np.array(["a", "a"]))
+    assert estimate == Estimate(value=pytest.approx(0.3), low=pytest.approx(0.3), high=pytest.approx(0.3))
+
+
+@pytest.mark.slow
+def test_prediction_interval_holds_for_unseen_groups():
+    """Of 300 made-up test sets about 95 % fall inside; the interval of the mean holds far fewer."""
+    rng = np.random.default_rng(1)
+    inside = alone = 0
+    for _ in range(300):
+        cars = rng.normal(0.99, 0.002, 56)
+        values, groups, test = cars[:40].repeat(4), np.arange(40).repeat(4), cars[40:].mean()
+        expected = prediction_interval(values, groups, 16, samples=400)
+        inside += expected.low <= test <= expected.high
+        mean = estimate_mean(values, groups, samples=400)
+        alone += mean.low <= test <= mean.high
+    assert 0.89 < inside / 300 < 0.985
+    assert alone / 300 < 0.8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "positive", "significant"),
+    [(0.1, 0.3, True, True), (-0.3, -0.1, False, True), (-0.1, 0.1, False, False), (0.0, 0.1, False, False)],
+)
+def test_significance(low, high, positive, significant):
+    estimate = Estimate(value=0.0, low=low, high=high)
+    assert (estimate.is_positive, estimate.is_significant) == (positive, significant)
+    assert Estimate(value=0.1, low=-0.2, high=0.3).signed() == "+0.100000 [-0.200000, +0.300000]"
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Write scores of 20 groups of 16 images, and the same plus a difference; returns both paths."""
+
+    def call(difference) -> tuple:
+        rng = np.random.default_rng(0)
+        group = np.repeat([f"car{number:02d}" for number in range(20)], 16)
+        before = pd.DataFrame({"id": [f"{number:03d}.jpg" for number in range(320)], "group": group})
+        before["score"] = rng.normal(0.99, 0.005, 20).repeat(16)
+        after = before.assign(score=before.score + difference(rng)).sample(frac=1, random_state=0)
+        paths = tmp_path / "before.csv", tmp_path / "after.csv"
+        for table, path in zip((before, after), paths, strict=True):
+            table.to_csv(path, index=False)
+        return paths
+
+    return call
+
+
+def test_a_small_gain_on_every_group_is_significant(tables):
+    """Far below the spread between groups: only the pairing shows it."""
+    result = paired_gain(*tables(lambda rng: rng.normal(0.0003, 0.0002, 320)))
+    assert result.gain.is_significant
+    assert result.gain.low < result.gain.value < result.gain.high
+    assert result.gain.value == pytest.approx(0.0003, abs=0.0001)
+    assert (result.images, result.groups) == (320, 20)
+
+
+def test_a_small_loss_is_significant_too(tables):
+    result = paired_gain(*tables(lambda rng: rng.normal(-0.0003, 0.0002, 320)))
+    assert result.gain.is_significant
+    assert result.gain.value < 0
+
+
+def test_a_gain_on_one_group_may_be_chance(tables):
+    """It would look significant if images were resampled instead of groups."""
+    lucky = np.r_[np.full(16, 0.01), np.zeros(304)]
+    paths = tables(lambda rng: lucky + rng.normal(0, 1e-5, 320))
+    result = paired_gain(*paths)
+    assert result.gain.value > 0
+    assert not result.gain.is_significant
+    assert describe_gain(paths).endswith("paired 95 % interval over 20 groups and 320 images: may be chance")
+
+
+def test_equal_tables_have_no_gain(tables):
+    assert paired_gain(*tables(lambda rng: np.zeros(320))).gain == Estimate(value=0, low=0, high=0)
+
+
+def test_classes_are_paired_apart(tmp_path):
+    pd.DataFrame({"id": ["a", "a"], "class": ["x", "y"], "group": "g", "score": [0.1, 0.2]}).to_csv(tmp_path / "a.csv")
+    assert paired_gain(tmp_path / "a.csv", tmp_path / "a.csv").images == 2
+
+
+def test_tables_that_do_not_match_are_refused(tables, tmp_path):
+    before, after = tables(lambda rng: np.zeros(320))
+    short = tmp_path / "short.csv"
+    pd.read_csv(before).head(300).to_csv(short, index=False)
+    with pytest.raises(UserError, match=r"has not the same images as .*short\.csv: only one of them has 300\.jpg"):
+        paired_gain(before, short)
+    twice = tmp_path / "twice.csv"
+    pd.concat([pd.read_csv(before)] * 2).to_csv(twice, index=False)
+    with pytest.raises(UserError, match=r"twice\.csv: repeats the id 000\.jpg"):
+        paired_gain(before, twice)
+    with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
+        paired_gain(before, tmp_path / "none.csv")
+    (tmp_path / "bad.csv").write_text("id,group\na,b\n")
+    with pytest.raises(UserError, match=r"bad\.csv: is not a table with columns id, group, score"):
+        paired_gain(tmp_path / "bad.csv", after)
+    with pytest.raises(UserError, match="FILES: names 1 files; give two"):
+        describe_gain([before])

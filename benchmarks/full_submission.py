@@ -26,7 +26,8 @@ from pipeline.data.row_format import submission_format
 from pipeline.kaggle import upload
 from pipeline.kaggle.client import require_slug
 from pipeline.options import parse_data
-from pipeline.submission.check import check_submission, expected_shapes
+from pipeline.submission.check import check_submission
+from pipeline.submission.shapes import expected_shapes
 from scripts.common import DataOption, run
 from tests.standin.backend import Backend
 from tests.standin.server import StandinServer

@@ -19,7 +19,8 @@ def main(
     """Print every problem with its line; exit code 1 if there is one."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
+    from pipeline.submission.check import check_submission, reference_ratios
+    from pipeline.submission.shapes import expected_shapes
 
     chosen = load_competition(competition)
     folder = parse_data(data, competition)

@@ -20,8 +20,8 @@ def main(
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
     from pipeline.report.compare import write_comparison
-    from pipeline.submission.check import expected_shapes
     from pipeline.submission.score import score_submission, solution_csv
+    from pipeline.submission.shapes import expected_shapes
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
     truth = solution_csv(chosen, folder)

@@ -19,8 +19,8 @@ def main(
     """Print the worst images and the mean score."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.submission.check import expected_shapes
     from pipeline.submission.score import describe_scores, save_scores, score_submission, solution_csv
+    from pipeline.submission.shapes import expected_shapes
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
     truth = solution or solution_csv(chosen, folder)

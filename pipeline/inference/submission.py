@@ -21,7 +21,8 @@ from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
 from pipeline.paths import rejected_submission, submission_metadata, submission_spool
 from pipeline.recipe import Recipe, ensemble_name
-from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
+from pipeline.submission.check import check_submission, reference_ratios
+from pipeline.submission.shapes import expected_shapes
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy, 
 from pipeline.kaggle.errors import KaggleError, kaggle_error, last_line
 from pipeline.kaggle.ledger import LedgerEntry, new_entry, read_ledger, write_entry
 from pipeline.paths import LEDGER
-from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
+from pipeline.submission.check import check_submission, reference_ratios
+from pipeline.submission.shapes import expected_shapes
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from pipeline import paths
 from pipeline.competition import load_competition
 from pipeline.evaluation.result import read_evaluation
-from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
+from pipeline.submission.shapes import expected_shapes
 
 DEMO = "demo"
 """Name of the demonstration's competition and recipe."""

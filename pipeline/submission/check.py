@@ -6,20 +6,18 @@ with swapped axes, or masks made at a fraction of the size whose areas happen to
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
 from tqdm import tqdm
 
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
 from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import describe_header, read_csv_records
 from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
-from pipeline.data.samples import RowKey, Sample, load_test_samples, load_training_samples, read_submission_keys
+from pipeline.data.samples import RowKey, load_training_samples
 from pipeline.errors import UserError
 from pipeline.submission.pixel_order import (
     PROBED_MASKS,
@@ -28,115 +26,13 @@ from pipeline.submission.pixel_order import (
     describe_verdict,
     true_line_ratios,
 )
+from pipeline.submission.report import MAX_PROBLEMS, SubmissionProblem, SubmissionReport
+from pipeline.submission.shapes import Shape
 
-Shape = tuple[int, int]
-"""(height, width) in pixels."""
-
-MAX_PROBLEMS = 100
-"""Problems that a report lists; further ones are only counted."""
-_MAX_ID_LENGTH = 80
 _IMPLAUSIBLE_SHARE = 0.01
 """Up to this fraction of masks with an implausible area is a warning, above it an error."""
 _REFERENCE_MASKS = 100
 """Training masks that the pixel order is compared with."""
-
-
-@dataclass(frozen=True)
-class SubmissionProblem:
-    """One fault of a submission."""
-
-    reason: str
-    line: int | None = None
-    """From 1, the header being 1; None if it is not about one line."""
-    id: str | None = None
-
-    def __str__(self) -> str:
-        place = f"line {self.line}" if self.line else ""
-        if self.id is not None:
-            readable = self.id.isprintable() and len(self.id) <= _MAX_ID_LENGTH
-            id = self.id if readable else repr(self.id[:_MAX_ID_LENGTH])
-            place = f"{place} ({id})" if place else id
-        return f"{place}: {self.reason}" if place else self.reason
-
-
-@dataclass
-class SubmissionReport:
-    """What the check of a submission found."""
-
-    path: Path
-    rows: int = 0
-    problems: list[SubmissionProblem] = field(default_factory=list)
-    """The first `MAX_PROBLEMS` reasons to refuse the file."""
-    count: int = 0
-    """Number of all problems."""
-    warnings: list[SubmissionProblem] = field(default_factory=list)
-
-    @property
-    def good(self) -> bool:
-        """Whether the file may be uploaded."""
-        return self.count == 0
-
-    def add(self, reason: str, line: int | None = None, id: str | None = None) -> None:
-        """Count a problem, and list it if it is among the first."""
-        self.count += 1
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(SubmissionProblem(reason, line, id))
-
-    def raise_if_bad(self) -> None:
-        """Raise a UserError with the first problem and the number of the others."""
-        if not self.good:
-            others = f" ({self.count - 1:,} more problems)" if self.count > 1 else ""
-            raise UserError(self.path, f"{self.problems[0]}{others}", "correct the file, or predict again")
-
-    def describe(self) -> str:
-        """Return warnings and problems as lines of text, with a last line that counts them."""
-        lines = [f"warning  {warning}" for warning in self.warnings]
-        lines += [f"error    {problem}" for problem in self.problems]
-        counts = f"{self.rows:,} rows, {self.count:,} errors, {len(self.warnings):,} warnings"
-        return "\n".join([*lines, f"{self.path}: {counts}"])
-
-
-def expected_shapes(competition: Competition, data: Path, sample: Path | None = None) -> dict[RowKey, Shape]:
-    """Return the (id, class) of each row that a submission must have, and the size of its mask.
-
-    Args:
-        competition: names the sample submission and the test folder.
-        data: the data folder.
-        sample: another sample submission.
-
-    Returns:
-        (id, index of the class) -> (height, width), in the order of the sample submission. Images are read only if
-        they do not all have the same size.
-
-    Raises:
-        UserError: the sample cannot be read, there is neither a sample nor a test image, or an id has no test image.
-    """
-    keys = read_submission_keys(competition, data, sample)
-    size = competition.csv.size or competition.images.size
-    if keys is not None and size:
-        return dict.fromkeys(keys, size[::-1])
-    samples = {image.id: image for image in load_test_samples(competition, data)}
-    classes = competition.num_classes if competition.csv.rows != "image" else 1
-    keys = keys if keys is not None else [(id, number) for id in samples for number in range(classes)]
-    lost = next((id for id, _ in keys if id not in samples), None)
-    if lost is not None:
-        path = sample or data / str(competition.csv.sample)
-        raise UserError(path, f"has the id {lost!r}, which is no test image", "download what is missing")
-    shapes = image_shapes(competition, [samples[id] for id in dict.fromkeys(id for id, _ in keys)])
-    return {key: shapes[key[0]] for key in keys}
-
-
-def image_shapes(competition: Competition, samples: Sequence[Sample]) -> dict[str, Shape]:
-    """Return id -> (height, width) of the submitted masks: ``csv.size``, ``images.size``, or the image's own.
-
-    Raises:
-        UserError: an image cannot be opened.
-    """
-    size = competition.csv.size or competition.images.size
-    if size:
-        return dict.fromkeys((sample.id for sample in samples), size[::-1])
-    bar = tqdm(samples, desc="sizes", unit=" images", delay=2)
-    return {sample.id: image_size(sample.image)[::-1] for sample in bar}
 
 
 def reference_ratios(competition: Competition, data: Path) -> LineRatios:

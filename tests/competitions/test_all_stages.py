@@ -19,8 +19,9 @@ from pipeline.evaluation.oof import evaluate_oof
 from pipeline.evaluation.predict import predict_as_evaluated
 from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
-from pipeline.submission.check import check_submission, expected_shapes, reference_ratios
+from pipeline.submission.check import check_submission, reference_ratios
 from pipeline.submission.score import score_submission
+from pipeline.submission.shapes import expected_shapes
 from pipeline.training.fold import train_fold
 from tests.competitions.layouts import LAYOUTS
 from tests.helpers import changed

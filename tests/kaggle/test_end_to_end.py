@@ -13,8 +13,8 @@ from pipeline.competition import Competition
 from pipeline.inference.submission import write_submission
 from pipeline.kaggle.ledger import read_ledger
 from pipeline.recipe import Recipe
-from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
+from pipeline.submission.shapes import expected_shapes
 from tests.kaggle.helpers import REPOSITORY
 from tests.standin.server import StandinServer
 

@@ -20,8 +20,8 @@ from pipeline.kaggle.kernel.runner import KernelSettings, StageRunner, count_gpu
 from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
 from pipeline.recipe import Recipe
 from pipeline.stages import Stage
-from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
+from pipeline.submission.shapes import expected_shapes
 from tests.helpers import TINY_FORMAT, changed_competition
 from tests.kaggle.helpers import mount
 from tests.standin.server import StandinServer

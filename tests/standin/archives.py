@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import score_submission
+from pipeline.submission.shapes import expected_shapes
 from tests.standin.backend import Scorer
 
 

@@ -17,14 +17,10 @@ from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.rle import RleFormat, mask_to_rle, mask_to_runs, rle_format, rle_to_mask, runs_to_rle
 from pipeline.data.row_format import submission_format
 from pipeline.errors import UserError
-from pipeline.submission.check import (
-    MAX_PROBLEMS,
-    SubmissionReport,
-    check_submission,
-    expected_shapes,
-    reference_ratios,
-)
+from pipeline.submission.check import check_submission, reference_ratios
 from pipeline.submission.pixel_order import count_breaks, true_line_ratios
+from pipeline.submission.report import MAX_PROBLEMS, SubmissionReport
+from pipeline.submission.shapes import expected_shapes
 from tests.helpers import SIZE, TINY_FORMAT, changed_competition, draw_ellipse
 
 COLUMNS = RleFormat("column")

@@ -11,8 +11,8 @@ from pipeline.data.rle import mask_to_rle, rle_format, rle_to_mask
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.errors import UserError
 from pipeline.evaluation.statistics import paired_gain
-from pipeline.submission.check import expected_shapes
 from pipeline.submission.score import describe_scores, save_scores, score_submission, solution_csv
+from pipeline.submission.shapes import expected_shapes
 from tests.helpers import TINY_FORMAT, changed_competition, write_csv
 
 

@@ -18,7 +18,7 @@ from pipeline.data.samples import load_training_samples
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_weights, read_weights_metadata
 from pipeline.paths import Run
-from pipeline.training import fold as fold_module
+from pipeline.training import loop as loop_module
 from pipeline.training.fold import train_fold
 from pipeline.training.sanity import PATIENCE, TrainingMonitor, check_masks
 from tests.helpers import changed_competition, changed_recipe, save_mask
@@ -178,8 +178,8 @@ def test_unknown_fold_and_large_batch_are_refused(competition, recipe, data, tab
 
 
 def test_the_model_sees_the_sizes_of_the_schedule(train, monkeypatch):
-    seen, step = [], fold_module.train_step
-    monkeypatch.setattr(fold_module, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
+    seen, step = [], loop_module.train_step
+    monkeypatch.setattr(loop_module, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
     train(train__resize_schedule=({"until": 0.3, "size": (32, 16)}, {"until": 0.5, "size": (32, 32)}))
     shapes = [tuple(images.shape[2:]) for images, _ in seen]
     assert shapes == [(16, 32)] * 3 + [(32, 32)] * 2 + [(48, 64)] * 4, "nine steps"

@@ -1,0 +1,161 @@
+"""The training loop: steps, reports, validation, checkpoints."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from pipeline.data import dataset
+from pipeline.files import atomic_write, write_json_lines
+from pipeline.inference.postprocess import Postprocess
+from pipeline.metrics import Metric
+from pipeline.models.checkpoint import save_checkpoint
+from pipeline.models.classes import Classes
+from pipeline.models.device import ComputeDevice, to_device
+from pipeline.paths import Run
+from pipeline.recipe import Recipe
+from pipeline.training.losses import SegmentationLoss
+from pipeline.training.sanity import TrainingMonitor
+from pipeline.training.state import TrainState, downsample, input_size_at, learning_rate_at, train_step
+from pipeline.training.validation import validate_model
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY = 20
+"""Steps between reports of the loss. Each report waits until the device has finished its queue."""
+SAVE_EVERY = 300.0
+"""Seconds between checkpoints: the work that a power cut may cost."""
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """What stays the same during a training."""
+
+    recipe: Recipe
+    device: ComputeDevice
+    train_loader: DataLoader[Any]
+    """Endless batches, from the first step that is left."""
+    validation_loader: DataLoader[Any]
+    validation_samples: int
+    steps_per_epoch: int
+    run: Run
+    writer: SummaryWriter
+    monitor: TrainingMonitor
+    classes: Classes
+    metric: Metric
+    postprocess: Postprocess
+    """With which the validation binarizes."""
+    should_stop: Callable[[], bool]
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps of the whole training."""
+        return self.recipe.train.epochs * self.steps_per_epoch
+
+
+def train_loop(state: TrainState, context: TrainContext) -> bool:
+    """Run the steps that are left; return False if `context.should_stop` ended the loop before the last one."""
+    config, device, total = context.recipe.train, context.device, context.total_steps
+    loss = SegmentationLoss(config.loss, context.classes)
+    saved = started = time.monotonic()
+    seconds_before, waited = state.seconds, 0.0
+    figures: list[torch.Tensor] = []
+    bar = tqdm(
+        total=total * config.batch_size,
+        initial=state.step * config.batch_size,
+        unit="img",
+        desc=context.run.folder.name,
+    )
+    state.model.train()
+    batches = iter(dataset.iterate(context.train_loader))
+    with bar, logging_redirect_tqdm():
+        while state.step < total:
+            waiting = time.monotonic()
+            images, masks = next(batches)
+            waited += time.monotonic() - waiting
+            learning_rate = learning_rate_at(state.step, total, config)
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate
+            images, target = to_device(images, device), masks.to(device.device, non_blocking=True).float() / 255
+            if (size := input_size_at(state.step, total, context.recipe)) != context.recipe.input.size:
+                images, target = downsample(images, size), downsample(target, size)
+            figures.append(train_step(state, images, target, loss, device, config))
+            bar.update(config.batch_size)
+
+            ends_epoch = state.step % context.steps_per_epoch == 0
+            stop = context.should_stop() and state.step < total
+            save = stop or ends_epoch or time.monotonic() - saved > SAVE_EVERY
+            if len(figures) == REPORT_EVERY or save:
+                value = _report(state, context, figures, learning_rate)
+                state.seconds = seconds_before + time.monotonic() - started
+                wait = waited / (time.monotonic() - started)
+                bar.set_postfix(loss=f"{value:.4f}", lr=f"{learning_rate:.1e}", wait=f"{wait:.0%}")
+                figures.clear()
+            if ends_epoch:
+                _end_epoch(state, context)
+                state.seconds = seconds_before + time.monotonic() - started
+            if save:
+                save_checkpoint(context.run.checkpoint, state.state_dict())
+                saved = time.monotonic()
+            if stop:
+                return False
+    return True
+
+
+def _report(state: TrainState, context: TrainContext, figures: Sequence[torch.Tensor], learning_rate: float) -> float:
+    """Log and check the means of the last steps; return the mean loss."""
+    loss, true_area, predicted_area = torch.stack(list(figures)).mean(dim=0).tolist()
+    state.epoch_loss += loss * len(figures)
+    context.monitor.update(
+        step=state.step, steps=len(figures), loss=loss, true_area=true_area, predicted_area=predicted_area
+    )
+    context.writer.add_scalar("loss", loss, state.step)
+    context.writer.add_scalar("learning_rate", learning_rate, state.step)
+    return float(loss)
+
+
+def _end_epoch(state: TrainState, context: TrainContext) -> None:
+    """Validate if it is due, and log the epoch."""
+    config = context.recipe.train
+    epoch = state.step // context.steps_per_epoch
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "step": state.step,
+        "loss": state.epoch_loss / context.steps_per_epoch,
+        "images": state.step * config.batch_size,
+        "seconds": round(state.seconds, 1),
+    }
+    due = epoch % config.validate_every == 0 or epoch == config.epochs
+    if due and context.validation_samples:
+        scores, drawing = validate_model(
+            state.eval_model,
+            context.validation_loader,
+            context.validation_samples,
+            context.device,
+            context.classes,
+            context.metric,
+            context.postprocess,
+        )
+        state.model.train()
+        row |= scores
+        with atomic_write(context.run.samples / f"epoch-{epoch:03d}.jpg") as temporary:
+            Image.fromarray(drawing).save(temporary, quality=88)
+        for name, value in scores.items():
+            context.writer.add_scalar(name, value, state.step)
+        context.writer.add_image("samples", drawing, state.step, dataformats="HWC")
+    state.history.append(row)
+    state.epoch_loss = 0.0
+    write_json_lines(context.run.metrics, state.history)
+    log.info(
+        ", ".join(
+            f"{name} {value:.5f}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+        )
+    )

@@ -181,6 +181,15 @@ class DownloadConfig(Config):
     files: tuple[DownloadFile, ...] = Field(min_length=1)
 
 
+class NotebookConfig(Config):
+    """The ``[notebook]`` table of a code competition: a notebook predicts a hidden test set without internet access."""
+
+    minutes: float = Field(gt=0)
+    """Time limit of the notebook."""
+    images: int = Field(ge=1)
+    """Approximate number of hidden test images."""
+
+
 class Competition(Config):
     """One competition. `competitions/carvana.toml` is a commented example."""
 
@@ -203,6 +212,7 @@ class Competition(Config):
     csv: CsvConfig
     instances: InstancesConfig = InstancesConfig()
     download: DownloadConfig | None = None
+    notebook: NotebookConfig | None = None
 
     @property
     def num_classes(self) -> int:

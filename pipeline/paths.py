@@ -184,6 +184,16 @@ def kernel_folder(competition: str, recipe: str) -> Path:
     return KERNELS / run_name(competition, recipe)
 
 
+def inference_kernel_folder(competition: str, recipe: str) -> Path:
+    """Return the folder of an inference kernel for ``kaggle kernels push``."""
+    return KERNELS / f"{run_name(competition, recipe)}-inference"
+
+
+def weights_dataset_folder(competition: str, recipe: str) -> Path:
+    """Return the folder of the weights for ``kaggle datasets create``."""
+    return KERNELS / f"{run_name(competition, recipe)}-weights"
+
+
 def find_weights(source: Path) -> list[Path]:
     """List the weights files that a path stands for.
 

@@ -1,50 +1,66 @@
-"""Write a folder for `kaggle kernels push`: the pipeline on Kaggle's GPUs."""
+"""Write folders for `kaggle kernels push`: training or inference on Kaggle's GPUs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scripts.common import CompetitionOption, FoldsOption, RecipeOption, SeedOption, SetOption, run
+from scripts.common import CompetitionOption, EnsembleOption, FoldsOption, SeedOption, SetOption, run
 
 
 def main(
     competition: CompetitionOption,
-    recipe: RecipeOption,
+    recipe: EnsembleOption,
     user: Annotated[str, typer.Option(help="Your account on Kaggle; that of your credentials if empty.")] = "",
     folds: FoldsOption = "",
     out: Annotated[Path | None, typer.Option(help="kernels/<competition>-<recipe> by default.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; 675 by default, Kaggle allows 720.")
+        float | None, typer.Option(help="Stop after this time; 675 for a training, 90 % of the limit for inference.")
     ] = None,
+    predict: Annotated[bool, typer.Option("--predict", help="Write an inference kernel and its weights.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the output of the previous version.")] = False,
     dataset: Annotated[list[str], typer.Option(help="Attach a dataset, owner/name; may be repeated.")] = [],  # noqa: B006 - typer needs a list
+    wheels: Annotated[str, typer.Option(help="With --predict: wheel files to upload with the weights.")] = "",
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
     """Write kernel-metadata.json and kernel.py, which contains the whole pipeline."""
     from pipeline.competition import load_competition
     from pipeline.kaggle.client import account_name
-    from pipeline.kaggle.kernel.build import DEFAULT_MINUTES, write_kernel
-    from pipeline.options import parse_folds, parse_overrides
-    from pipeline.paths import kernel_folder
+    from pipeline.kaggle.kernel.build import write_kernel
+    from pipeline.kaggle.kernel.weights_dataset import write_weights_dataset
+    from pipeline.options import parse_folds, parse_overrides, parse_paths
+    from pipeline.paths import inference_kernel_folder, kernel_folder, weights_dataset_folder
     from pipeline.recipe import load_recipe
+    from pipeline.stages import split_recipe_names
 
-    chosen, wanted = load_competition(competition), load_recipe(recipe, parse_overrides(overrides, seed))
-    numbers, folder = parse_folds(folds, chosen.folds), out or kernel_folder(competition, recipe)
+    chosen, names = load_competition(competition), split_recipe_names(recipe)
+    recipes = [load_recipe(name, parse_overrides(overrides, seed)) for name in names]
+    numbers, account = parse_folds(folds, chosen.folds), user or account_name()
+    folder = out or (inference_kernel_folder if predict else kernel_folder)(competition, recipe)
+    steps = [f"kaggle kernels push -p {folder}"]
+    if predict:
+        packed = weights_dataset_folder(competition, recipe)
+        dataset = [
+            *dataset,
+            write_weights_dataset(competition, recipe, numbers, packed, account, parse_paths([wheels])),
+        ]
+        steps.insert(0, f"kaggle datasets create -p {packed}")
     files = write_kernel(
         chosen,
-        wanted,
+        recipes,
         folder,
-        user or account_name(),
+        account,
         folds=numbers,
-        minutes=minutes or DEFAULT_MINUTES,
+        minutes=minutes,
+        predict=predict,
         resume=resume,
         datasets=dataset,
     )
     for path in files:
         print(path)
-    print(f"next: .venv/bin/kaggle kernels push -p {folder}")
+    for step in steps:
+        print(f"next: .venv/bin/{step}")
 
 
 if __name__ == "__main__":

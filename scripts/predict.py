@@ -30,6 +30,9 @@ def main(
         float | None, typer.Option(min=0, max=1, help="That of the evaluation by default, else the recipe's.")
     ] = None,
     minutes: MinutesOption = None,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Leave masks empty that cannot be predicted, instead of stopping.")
+    ] = False,
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
@@ -47,10 +50,19 @@ def main(
 
     from pipeline.evaluation.predict import predict_as_evaluated
 
-    folder = runs or paths.runs_folder(competition, recipe)
-    options = {"threshold": threshold, "minutes": minutes}
-    data_folder = parse_data(data, competition)
-    if not predict_as_evaluated(chosen, recipes, data_folder, runs_folders, numbers, folder, path, **options):
+    finished = predict_as_evaluated(
+        chosen,
+        recipes,
+        parse_data(data, competition),
+        runs_folders,
+        numbers,
+        runs or paths.runs_folder(competition, recipe),
+        path,
+        threshold=threshold,
+        minutes=minutes,
+        best_effort=best_effort,
+    )
+    if not finished:
         sys.exit(3)
     print(path)
 

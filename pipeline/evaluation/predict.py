@@ -25,6 +25,7 @@ def predict_as_evaluated(
     *,
     threshold: float | None = None,
     minutes: float | None = None,
+    best_effort: bool = False,
 ) -> bool:
     """Write a submission of some folds of one recipe or an ensemble of recipes.
 
@@ -41,6 +42,7 @@ def predict_as_evaluated(
         out: the .csv or .csv.gz file to write.
         threshold: overrides those of the evaluation, for all classes.
         minutes: stop after this time and keep the finished rows.
+        best_effort: see `pipeline.inference.submission.write_submission`.
 
     Returns:
         Whether the submission is finished.
@@ -77,4 +79,5 @@ def predict_as_evaluated(
         postprocess=postprocess,
         metadata=metadata,
         minutes=minutes,
+        best_effort=best_effort,
     )

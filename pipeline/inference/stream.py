@@ -58,11 +58,23 @@ class Prediction(NamedTuple):
         return total.clamp_(max=1)
 
 
+class _ReadSample(NamedTuple):
+    """A sample after reading and decoding."""
+
+    sample: Sample
+    images: dict[Size, np.ndarray]
+    """Input size (width, height) -> image (h, w, 3) uint8."""
+    size: Size
+    """(width, height) of the prediction."""
+    truth: Truth | None
+
+
 def predict_probabilities(
     members: Sequence[EnsembleMember],
     samples: Sequence[Sample],
     out_size: Size | None = None,
     read_truth: Callable[[Sample], Truth] | None = None,
+    on_unreadable: Callable[[UserError], None] | None = None,
 ) -> Generator[Prediction]:
     """Predict samples in order. A file is read once and decoded once per input size.
 
@@ -71,31 +83,44 @@ def predict_probabilities(
         samples: what to predict.
         out_size: (width, height) of the predictions; the size of each image if None.
         read_truth: reads the labels of a sample, to be returned with its prediction.
+        on_unreadable: called for a sample whose files cannot be read, which is then left out; without it, the error is
+            raised.
 
     Raises:
         UserError: a file cannot be decoded, or an image and its labels differ in size.
     """
     sizes = {member.recipe.input.size for member in members}
 
-    def read(sample: Sample) -> tuple[Sample, dict[Size, np.ndarray], Size, Truth | None]:
+    def read(sample: Sample) -> _ReadSample | None:
+        try:
+            return read_files(sample)
+        except UserError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(error)
+            return None
+
+    def read_files(sample: Sample) -> _ReadSample:
         data = read_bytes(sample.image)
         images = {size: decode_image(data, sample.image, size) for size in sizes}
         truth = read_truth(sample) if read_truth and sample.has_label else None
         size = out_size or image_size(sample.image)
         if truth is not None and truth.masks.shape[1:] != size[::-1]:
             raise UserError(sample.image, "has another size than its mask", "run `make check`")
-        return sample, images, size, truth
+        return _ReadSample(sample, images, size, truth)
 
     threads = available_cores()
     batch_size = min(member.recipe.train.batch_size for member in members)
     depth = batch_size + 2 * threads
     with ThreadPoolExecutor(threads) as pool, closing(prefetch(pool, read, samples, depth)) as items:
-        while chunk := list(islice(items, batch_size)):
-            stacks = {size: np.stack([images[size] for _, images, _, _ in chunk]) for size in sizes}
+        readable = (item for item in items if item is not None)
+        while chunk := list(islice(readable, batch_size)):
+            stacks = {size: np.stack([item.images[size] for item in chunk]) for size in sizes}
             batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
             predicted = [member.ensemble(batches[member.recipe.input.size]) for member in members]
-            for (sample, _, size, truth), *maps in zip(chunk, *predicted, strict=True):
-                yield Prediction(sample, tuple(upsample(small[None], size[::-1])[0] for small in maps), truth)
+            for item, *maps in zip(chunk, *predicted, strict=True):
+                by_member = tuple(upsample(small[None], item.size[::-1])[0] for small in maps)
+                yield Prediction(item.sample, by_member, item.truth)
 
 
 def predict_rows(
@@ -104,6 +129,7 @@ def predict_rows(
     competition: Competition,
     postprocess: Postprocess,
     ensemble_weights: Sequence[float] | None = None,
+    on_unreadable: Callable[[UserError], None] | None = None,
 ) -> Iterator[tuple[str, ImageRows]]:
     """Predict the rows of each sample, in order.
 
@@ -113,6 +139,7 @@ def predict_rows(
         competition: gives the RLE format, what a row holds, and the expected image size.
         postprocess: how probabilities become masks.
         ensemble_weights: weights of the members, with sum 1; equal weights if None.
+        on_unreadable: see `predict_probabilities`.
 
     Yields:
         The id of a sample and its (index of the class, RLE) rows.
@@ -134,7 +161,7 @@ def predict_rows(
             yield item.sample.id, binarize(item.mean(ensemble_weights), postprocess)
 
     threads = available_cores()
-    stream = predict_probabilities(members, samples, competition.csv.size)
+    stream = predict_probabilities(members, samples, competition.csv.size, on_unreadable=on_unreadable)
     with ThreadPoolExecutor(threads) as pool, closing(stream) as predictions:
         yield from prefetch(pool, encode, masks(predictions), 2 * threads)
 

@@ -6,17 +6,20 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.row_format import submission_format
-from pipeline.data.samples import load_submission_samples, read_submission_keys
+from pipeline.data.samples import Sample, load_submission_samples, read_submission_keys
+from pipeline.errors import UserError
 from pipeline.files import fingerprint_file, write_text
 from pipeline.host import git_commit
 from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, default_postprocess
+from pipeline.inference.rows import RowEncoder
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
 from pipeline.paths import rejected_submission, submission_metadata, submission_spool
@@ -38,6 +41,7 @@ def write_submission(
     postprocess: Postprocess | None = None,
     metadata: Mapping[str, object] | None = None,
     minutes: float | None = None,
+    best_effort: bool = False,
 ) -> bool:
     """Predict the test set with an ensemble of recipes, write the rows and check the file.
 
@@ -53,6 +57,8 @@ def write_submission(
         postprocess: thresholds and smallest areas; the first recipe's threshold if None.
         metadata: more to write into the JSON file.
         minutes: stop after this time and keep the finished rows.
+        best_effort: write a file in any case: empty masks for images that cannot be read or for which the time was not
+            enough, and problems of the check as log messages. For notebooks whose only result is the file.
 
     Returns:
         Whether the file is finished.
@@ -82,12 +88,16 @@ def write_submission(
         log.info("%s: resumes after %d finished rows", out, len(spool.done))
     deadline = time.monotonic() + 60 * minutes if minutes is not None else None
     bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
+    used_weights = [weight for *_, weight in used]
+    on_unreadable = _log_unreadable if best_effort else None
     with spool, bar:
-        for id, rows in predict_rows(members, left, competition, postprocess, [weight for *_, weight in used]):
+        for id, rows in predict_rows(members, left, competition, postprocess, used_weights, on_unreadable):
             spool.add(id, rows)
             bar.update()
             if deadline and time.monotonic() > deadline:
                 break
+        if best_effort:
+            _add_empty_rows(spool, samples, competition, postprocess)
     if len(spool.done) < len(samples):
         log.info("%s: stopped at %d of %d rows; the same command resumes", out, len(spool.done), len(samples))
         return False
@@ -100,7 +110,10 @@ def write_submission(
     report = check_submission(
         candidate, competition, expected_shapes(competition, data), reference_ratios(competition, data)
     )
-    report.raise_if_bad()
+    if best_effort and not report.good:
+        log.error("%s", report.describe())
+    else:
+        report.raise_if_bad()
     for warning in report.warnings:
         log.warning("%s: %s", out, warning)
     description = made_by | {"commit": git_commit()} | dict(metadata or {})
@@ -108,3 +121,19 @@ def write_submission(
     candidate.replace(out)
     spool.remove()
     return True
+
+
+def _log_unreadable(error: UserError) -> None:
+    log.error("%s; its mask is left empty", error)
+
+
+def _add_empty_rows(
+    spool: RowSpool, samples: Sequence[Sample], competition: Competition, postprocess: Postprocess
+) -> None:
+    """Add rows of empty masks for all samples that have none."""
+    left = [sample for sample in samples if sample.id not in spool.done]
+    if left:
+        log.error("%d of %d images are not predicted; their masks are left empty", len(left), len(samples))
+    empty = RowEncoder(competition, postprocess).encode(np.zeros((competition.num_classes, 1, 1), dtype=bool))
+    for sample in left:
+        spool.add(sample.id, empty)

@@ -24,7 +24,7 @@ def test_the_client_pushes_the_folder(
     tiny: Competition, recipe: Recipe, standin: StandinServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "kernel"
-    write_kernel(tiny, recipe, folder, "ada", resume=True, datasets=["ada/wheels"])
+    write_kernel(tiny, [recipe], folder, "ada", resume=True, datasets=["ada/wheels"])
     command = [str(Path(sys.executable).with_name("kaggle")), "kernels", "push", "-p", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "Kernel version 1 successfully pushed" in done.stdout, done.stderr
@@ -48,8 +48,8 @@ def test_the_client_pushes_the_folder(
 
 
 def test_the_same_source_gives_the_same_files(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
-    first = write_kernel(tiny, recipe, tmp_path / "one", "ada")
-    second = write_kernel(tiny, recipe, tmp_path / "two", "ada")
+    first = write_kernel(tiny, [recipe], tmp_path / "one", "ada")
+    second = write_kernel(tiny, [recipe], tmp_path / "two", "ada")
     assert [path.name for path in first] == [METADATA_FILE, "kernel.py"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[1].stat().st_size < 500_000
@@ -70,23 +70,23 @@ def test_the_pack_holds_source_configuration_and_fallbacks(
         "fallback/tomli_w/tomli_w/__init__.py",
         "fallback/segmentation_models_pytorch/segmentation_models_pytorch/__init__.py",
     }
-    files = _collect_files(tiny, recipe)
+    files = _collect_files(tiny, [recipe])
     assert expected < set(files)
     assert "folds/tiny.csv" not in files
     paths.folds_csv("tiny").parent.mkdir()
     paths.folds_csv("tiny").write_bytes(table.read_bytes())
-    assert _collect_files(tiny, recipe)["folds/tiny.csv"] == table.read_bytes()
+    assert _collect_files(tiny, [recipe])["folds/tiny.csv"] == table.read_bytes()
 
 
 def test_names_that_kaggle_does_not_accept_are_refused(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--user 'a b': is not a name of a Kaggle account"):
-        write_kernel(tiny, recipe, tmp_path, "a b")
+        write_kernel(tiny, [recipe], tmp_path, "a b")
     # "tiny-" and " pipeline" are 14 characters of the title.
-    write_kernel(tiny, changed_recipe(recipe, name="x" * 36), tmp_path, "ada")
+    write_kernel(tiny, [changed_recipe(recipe, name="x" * 36)], tmp_path, "ada")
     with pytest.raises(UserError, match="title of 51 characters, and Kaggle accepts 50; shorten"):
-        write_kernel(tiny, changed_recipe(recipe, name="x" * 37), tmp_path, "ada")
+        write_kernel(tiny, [changed_recipe(recipe, name="x" * 37)], tmp_path, "ada")
     with pytest.raises(UserError, match=r"tiny\.toml: has no slug"):
-        write_kernel(changed_competition(tiny, slug=None), recipe, tmp_path, "ada")
+        write_kernel(changed_competition(tiny, slug=None), [recipe], tmp_path, "ada")
 
 
 def test_the_script_applies_folds_and_overrides(

@@ -13,16 +13,21 @@ import pytest
 from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.rle import rle_to_mask
+from pipeline.errors import UserError
+from pipeline.evaluation.predict import predict_as_evaluated
 from pipeline.kaggle.kernel import runner
+from pipeline.kaggle.kernel.attach import link_mounted_data
 from pipeline.kaggle.kernel.build import write_kernel
 from pipeline.kaggle.kernel.previous_version import find_in_inputs, restore_output, show_hidden_files
 from pipeline.kaggle.kernel.runner import KernelSettings, StageRunner, count_gpus, run_kernel, run_on_gpus
 from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
+from pipeline.kaggle.kernel.weights_dataset import restore_weights, write_weights_dataset
 from pipeline.recipe import Recipe
 from pipeline.stages import Stage
 from pipeline.submission.score import score_submission
 from pipeline.submission.shapes import expected_shapes
-from tests.helpers import TINY_FORMAT, changed_competition
+from tests.helpers import TINY, TINY_FORMAT, changed_competition
 from tests.kaggle.helpers import mount
 from tests.standin.server import StandinServer
 
@@ -203,6 +208,36 @@ def test_finished_rows_reach_the_next_version(tmp_path: Path, place: str) -> Non
 # ---- the whole kernel
 
 
+def run_code_file(root: Path) -> "subprocess.CompletedProcess[str]":
+    """Run ``root/push/kernel.py`` in a process that cannot connect to anything."""
+    blocked = root / "no_network"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text(
+        "import socket\n"
+        "connect = socket.socket.connect\n"
+        "def local_only(self, address):\n"
+        "    if self.family != socket.AF_UNIX:\n"
+        "        raise OSError('the network is switched off')\n"
+        "    return connect(self, address)\n"
+        "socket.socket.connect = local_only\n"
+    )
+    (root / "working").mkdir()
+    code = (
+        f"import sys; sys.path.insert(0, {str(root / 'push')!r}); import kernel; from pathlib import Path;"
+        f"kernel.main(kernel.KernelFolders(Path({str(root)!r}), Path({str(root / 'scratch')!r})))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(blocked)}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 def test_the_code_file_finishes_what_the_previous_version_began(
     tiny: Competition,
@@ -213,7 +248,6 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     trained: Path,
     two_gpus: None,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = tmp_path / "kaggle"
     mount(standin.backend.files, root / "input" / "competitions" / "tiny-cars")
@@ -223,16 +257,8 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     (previous / "folds").mkdir()
     shutil.copy(table, previous / "folds" / "tiny.csv")
 
-    write_kernel(tiny, recipe, root / "push", "ada", resume=True)
-    (root / "working").mkdir()
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    code = (
-        f"import sys; sys.path.insert(0, {str(root / 'push')!r}); import kernel; from pathlib import Path;"
-        f"kernel.main(kernel.KernelFolders(Path({str(root)!r}), Path({str(root / 'scratch')!r})))"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    write_kernel(tiny, [recipe], root / "push", "ada", resume=True)
+    done = run_code_file(root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "packages missing in this image: none" in done.stderr
     assert f"resume from {previous}" in done.stderr
@@ -250,3 +276,81 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     assert json.loads(paths.submission_metadata(submission).read_text())["folds"] == [0, 1]
     solution = data / "solution.csv"
     assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).score.mean() > 0.5
+
+
+@pytest.mark.slow
+def test_an_inference_kernel_predicts_a_larger_hidden_test_set_without_network(
+    tiny: Competition,
+    recipe: Recipe,
+    data: Path,
+    trained: Path,
+    two_gpus: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows for all hidden images, an empty mask for one that does not decode, nothing from the visible test set."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, paths.runs_folder("tiny", "tiny"))
+    root = tmp_path / "kaggle"
+    address = write_weights_dataset("tiny", "tiny", [0, 1], tmp_path / "dataset", "ada")
+    assert address == "ada/tiny-weights"
+    write_kernel(tiny, [recipe], root / "push", "ada", folds=[0, 1], predict=True, datasets=[address])
+    # The hidden test set replaces the visible one of three images: the training images play it.
+    mounted = root / "input" / "competitions" / "tiny-cars"
+    (mounted / "test").mkdir(parents=True)
+    images = sorted((data / "train").iterdir())
+    for image in images:
+        shutil.copy(image, mounted / "test" / image.name)
+    (mounted / "test" / "alpha_01.jpg").write_bytes(b"not an image")
+    write_mask_csv(mounted / "sample_submission.csv", TINY_FORMAT, [(image.name, 0, "1 1") for image in images])
+    for folder in (mounted / "test", mounted):
+        folder.chmod(0o555)
+    shutil.copytree(tmp_path / "dataset", root / "input" / "datasets" / "ada" / "tiny-weights")
+
+    done = run_code_file(root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "alpha_01.jpg: cannot be decoded" in done.stderr
+    assert "scripts.train" not in done.stderr
+    assert "scripts.evaluate" not in done.stderr
+    submission = root / "working" / "submission.csv"
+    assert [path.name for path in submission.parent.iterdir()] == ["submission.csv"]
+    rows = {row.id: row.rle for row in read_mask_csv(submission, TINY_FORMAT)}
+    assert len(rows) == 12
+    assert rows.pop("alpha_01.jpg") == ""
+    true = {row.id: row.rle for row in read_mask_csv(data / "train_masks.csv", TINY_FORMAT)}
+    for id, rle in rows.items():
+        predicted, mask = rle_to_mask(rle, (62, 94)), rle_to_mask(true[id], (62, 94))
+        assert 2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()) > 0.8
+
+
+def test_the_time_limit_leaves_masks_empty_instead_of_failing(
+    tiny: Competition, recipe: Recipe, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "s.csv"
+    arguments = (tiny, [recipe], data, [trained], [0], trained, out)
+    assert not predict_as_evaluated(*arguments, minutes=0)
+    assert predict_as_evaluated(*arguments, minutes=0, best_effort=True)
+    texts = [row.rle for row in read_mask_csv(out, TINY_FORMAT)]
+    assert len(texts) == 3
+    assert "" in texts
+    assert "images are not predicted; their masks are left empty" in caplog.text
+
+
+def test_untrained_folds_long_names_and_missing_wheels_are_refused(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"fold0/weights\.safetensors: no such file; run `make train FOLD=0 RECIPE=tiny`"
+    ):
+        write_weights_dataset("tiny", "tiny", [0], tmp_path / "dataset", "ada")
+    shutil.copytree(trained, paths.runs_folder("tiny", "tiny"))
+    with pytest.raises(UserError, match=r"x\.whl: no such file"):
+        write_weights_dataset("tiny", "tiny", [0], tmp_path / "dataset", "ada", [Path("x.whl")])
+    shutil.copytree(trained, paths.runs_folder("t" * 25, "r" * 24))
+    with pytest.raises(UserError, match="title of 58 characters"):
+        write_weights_dataset("t" * 25, "r" * 24, [0], tmp_path / "dataset", "ada")
+    with pytest.raises(UserError, match="no attached dataset has a pipeline-files"):
+        restore_weights(tmp_path)
+    with pytest.raises(UserError, match="no input has the folder test"):
+        link_mounted_data(Competition.model_validate(TINY), tmp_path / "nowhere", tmp_path / "x")

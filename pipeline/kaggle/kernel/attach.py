@@ -6,6 +6,7 @@ The files may be archives, or unpacked, or some of each. Links are used where po
 from pathlib import Path
 
 from pipeline.competition import Competition, DownloadFile
+from pipeline.data.patterns import fixed_part
 from pipeline.errors import UserError
 from pipeline.kaggle.archive import BrokenArchiveError, list_members, unpack_members, verify_archive
 from pipeline.kaggle.download import UNPACK_WORKERS, required_files
@@ -25,6 +26,26 @@ def find_competition_folder(competition: Competition, root: Path) -> Path:
         if folder.is_dir() and any(_find_source(file, folder) for file in required_files(competition)):
             return folder
     raise UserError(root, f"does not contain the files of {slug}", "attach the competition to this notebook")
+
+
+def link_mounted_data(competition: Competition, inputs: Path, data: Path) -> None:
+    """Fill `data` with links to the top-level files and folders of a competition that is mounted unpacked.
+
+    Inputs are read-only, and the data folders of several GPUs are made next to `data`.
+
+    Raises:
+        UserError: no input has the folder of the test images.
+    """
+    place = fixed_part(str(competition.images.test))
+    for depth in ("*", "*/*", "*/*/*"):
+        for folder in sorted(inputs.glob(depth)):
+            if (folder / place).is_dir():
+                data.mkdir(parents=True, exist_ok=True)
+                for path in folder.iterdir():
+                    if not (data / path.name).exists():
+                        (data / path.name).symlink_to(path)
+                return
+    raise UserError(inputs, f"no input has the folder {place}", "attach the competition to this notebook")
 
 
 def link_competition_files(competition: Competition, source: Path, data: Path) -> None:

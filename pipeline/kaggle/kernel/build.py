@@ -20,11 +20,15 @@ from pipeline.files import write_text
 from pipeline.host import git_commit
 from pipeline.kaggle.client import require_slug
 from pipeline.kaggle.kernel.runner import KernelSettings
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, ensemble_name
 
 DEFAULT_MINUTES = 675.0
 """Of the 720 minutes that Kaggle allows. The rest is for unpacking 8 GB, for the step and the batch that are under way
 at the deadline, and for saving the output."""
+INFERENCE_SHARE = 0.9
+"""Fraction of a notebook's time limit after which an inference kernel stops predicting."""
+DEFAULT_INFERENCE_MINUTES = 540.0
+"""Time limit of most code competitions, for a competition whose file states none."""
 
 _ROOT = Path(__file__).resolve().parents[3]
 _MAIN = Path(__file__).with_name("main.py")
@@ -38,12 +42,13 @@ _LINE_LENGTH = 100
 
 def write_kernel(
     competition: Competition,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     folder: Path,
     user: str,
     *,
     folds: Sequence[int] | None = None,
-    minutes: float = DEFAULT_MINUTES,
+    minutes: float | None = None,
+    predict: bool = False,
     resume: bool = False,
     datasets: Sequence[str] = (),
 ) -> list[Path]:
@@ -51,11 +56,12 @@ def write_kernel(
 
     Args:
         competition: the competition to attach.
-        recipe: the recipe to train.
+        recipes: the recipe to train, or the recipes to predict with.
         folder: created if missing; its two files are replaced.
         user: the account's name on Kaggle.
-        folds: the folds to train; all if None.
-        minutes: when to stop and save the state.
+        folds: the folds to train or to predict with; all if None.
+        minutes: when to stop: of a training 675 by default, of a prediction 90 % of the competition's limit.
+        predict: write an inference kernel; `datasets` must contain that of the weights.
         resume: attach the output of the kernel's previous version, which must exist.
         datasets: other datasets to attach, as ``owner/name``; their wheels are installed.
 
@@ -65,13 +71,15 @@ def write_kernel(
     Raises:
         UserError: the competition has no slug, or Kaggle does not accept a name.
     """
-    title = _kernel_title(paths.run_name(competition.name, recipe.name))
+    name = ensemble_name(recipes)
+    title = _kernel_title(paths.run_name(competition.name, name), "inference" if predict else "pipeline")
     settings = KernelSettings(
         competition=competition.name,
-        recipe=recipe.name,
+        recipe=name,
         folds=list(range(competition.folds) if folds is None else folds),
-        minutes=minutes,
+        minutes=minutes or (_inference_minutes(competition) if predict else DEFAULT_MINUTES),
         commit=git_commit(),
+        predict=predict,
     )
     address = f"{_require_account(user)}/{title.replace(' ', '-')}"
     metadata = {
@@ -91,7 +99,7 @@ def write_kernel(
         "model_sources": [],
     }
     code = _MAIN.read_text(encoding="utf-8")
-    code = code.replace('PACKED = ""', f'PACKED = """\n{_pack(_collect_files(competition, recipe))}\n"""', 1)
+    code = code.replace('PACKED = ""', f'PACKED = """\n{_pack(_collect_files(competition, recipes))}\n"""', 1)
     code = code.replace('SETTINGS = "{}"', f"SETTINGS = {json.dumps(json.dumps(asdict(settings)))}", 1)
     files = [folder / "kernel-metadata.json", folder / "kernel.py"]
     for path, text in zip(files, (json.dumps(metadata, indent=2) + "\n", code), strict=True):
@@ -99,9 +107,14 @@ def write_kernel(
     return files
 
 
-def _kernel_title(name: str) -> str:
+def _inference_minutes(competition: Competition) -> float:
+    limit = competition.notebook.minutes if competition.notebook else DEFAULT_INFERENCE_MINUTES
+    return INFERENCE_SHARE * limit
+
+
+def _kernel_title(name: str, kind: str) -> str:
     """Return a title from which Kaggle makes the same address as `write_kernel`."""
-    title = re.sub(r"[^a-z0-9]+", " ", f"{name} pipeline".lower()).strip()
+    title = re.sub(r"[^a-z0-9]+", " ", f"{name} {kind}".lower()).strip()
     if len(title) > _MAX_TITLE:
         what = f"gives the kernel a title of {len(title)} characters, and Kaggle accepts {_MAX_TITLE}"
         raise UserError(f"'{name}'", what, "shorten the name of the recipe")
@@ -114,7 +127,7 @@ def _require_account(user: str) -> str:
     return user
 
 
-def _collect_files(competition: Competition, recipe: Recipe) -> dict[str, bytes]:
+def _collect_files(competition: Competition, recipes: Sequence[Recipe]) -> dict[str, bytes]:
     """Return what is packed, by path: source, resolved configuration, table of folds and fallback packages."""
     files = {path.relative_to(_ROOT): path for name in _SOURCE_FOLDERS for path in (_ROOT / name).rglob("*.py")}
     # With the same folds, runs of this machine and of Kaggle fit together.
@@ -128,7 +141,8 @@ def _collect_files(competition: Competition, recipe: Recipe) -> dict[str, bytes]
     files[fallback / "simplejpeg" / "simplejpeg.py"] = _SIMPLEJPEG_FALLBACK
     contents = {inside.as_posix(): path.read_bytes() for inside, path in files.items()}
     contents[paths.competition_toml(competition.name).as_posix()] = _to_toml(competition)
-    contents[paths.recipe_toml(recipe.name).as_posix()] = _to_toml(recipe)
+    for recipe in recipes:
+        contents[paths.recipe_toml(recipe.name).as_posix()] = _to_toml(recipe)
     return contents
 
 

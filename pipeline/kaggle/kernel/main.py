@@ -41,13 +41,16 @@ class KernelFolders:
 
 
 def unpack_pipeline(folders: KernelFolders) -> None:
-    """Unpack the pipeline, make it importable, and link the folders that it writes to the output."""
+    """Unpack the pipeline and make it importable."""
     folders.source.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode(PACKED.replace("\n", "")))) as packed:
         packed.extractall(folders.source, filter="data")
     os.chdir(folders.source)
     sys.path.insert(0, str(folders.source))
 
+
+def link_output(folders: KernelFolders) -> None:
+    """Link the folders that the pipeline writes to the output of this version."""
     from pipeline.paths import FOLDS, RUNS, SUBMISSIONS
 
     for path in (RUNS, SUBMISSIONS, FOLDS):
@@ -80,10 +83,10 @@ def add_missing_packages(folders: KernelFolders) -> None:
 
 
 def main(folders: KernelFolders | None = None) -> None:
-    """Train, evaluate and predict until the time is up.
+    """Train, evaluate and predict until the time is up; or only predict.
 
-    The exit code is 0 also after a failure if there is a checkpoint: Kaggle keeps the output of a version only if it
-    succeeded.
+    The exit code of a training is 0 also after a failure if there is a checkpoint: Kaggle keeps the output of a
+    version only if it succeeded.
     """
     started = time.monotonic()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -91,10 +94,16 @@ def main(folders: KernelFolders | None = None) -> None:
     unpack_pipeline(folders)
     add_missing_packages(folders)
 
-    from pipeline.kaggle.kernel.runner import KernelSettings, run_kernel
+    from pipeline.kaggle.kernel.runner import KernelSettings, run_kernel, run_prediction
 
     settings = KernelSettings(**json.loads(SETTINGS))
-    if not run_kernel(settings, folders.inputs, folders.output, folders.data, started + 60 * settings.minutes):
+    deadline = started + 60 * settings.minutes
+    if settings.predict:
+        if not run_prediction(settings, folders.inputs, folders.output, folders.data, deadline):
+            sys.exit("error: nothing was predicted; the reason is above")
+        return
+    link_output(folders)
+    if not run_kernel(settings, folders.inputs, folders.output, folders.data, deadline):
         sys.exit("error: nothing was trained; the reason is above")
 
 

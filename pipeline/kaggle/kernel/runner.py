@@ -1,4 +1,7 @@
-"""Run the stages of the pipeline in a Kaggle kernel, on all its GPUs, until the time is up."""
+"""Run the stages of the pipeline in a Kaggle kernel, on all its GPUs, until the time is up.
+
+A training kernel trains, evaluates and predicts; an inference kernel predicts with the weights of a dataset.
+"""
 
 import logging
 import os
@@ -12,13 +15,18 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.competition import load_competition
-from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.row_format import submission_format
+from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files, link_mounted_data
 from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
 from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
+from pipeline.kaggle.kernel.weights_dataset import restore_weights
 from pipeline.stages import Stage, folds_stage, result_stages, train_stage
 
 log = logging.getLogger(__name__)
 
+NOTEBOOK_SUBMISSION = "submission.csv"
+"""The file that Kaggle scores in the output of a notebook."""
 STOPPED = 3
 """Exit code of a stage that has run out of time and saved its state."""
 
@@ -34,6 +42,8 @@ class KernelSettings:
     """Time limit of the kernel."""
     commit: str
     """The commit that the pipeline was packed from; there is no repository in a kernel."""
+    predict: bool = False
+    """Whether the kernel only predicts, with the weights of an attached dataset."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +76,21 @@ class StageRunner:
         competition, folds = load_competition(self.settings.competition), self.settings.folds
         evaluation, submission = result_stages(competition.name, self.settings.recipe, folds)
         folds_option = ("--folds", " ".join(map(str, folds)))
-        if not evaluation.target.exists():
+        if not evaluation.target.exists() and not self.settings.predict:
             run_command(self.command(evaluation, data, *folds_option), gpu=0 if self.gpus else None)
+        options = (*folds_option, "--best-effort") if self.settings.predict else folds_option
         shards = split_test_images(competition, data, self.gpus)
         parts = [shard_path(submission.target, number, len(shards)) for number in range(len(shards))]
         commands = [
-            self.command(submission, shard, *folds_option, "--out", str(part))
+            self.command(submission, shard, *options, "--out", str(part))
             for shard, part in zip(shards, parts, strict=True)
             if not part.exists()
         ]
         if not all(code == 0 for code in run_on_gpus(commands, self.deadline, self.gpus)):
             return False
         join_submissions(competition, data, parts, submission.target, self.settings.commit)
+        if self.settings.predict:
+            return True  # checked part by part, and written in any case
         check = Stage("check_submission", submission.target, (submission.target,), (str(submission.target),))
         return run_command(self.command(check, data)) == 0
 
@@ -110,6 +123,31 @@ def run_kernel(settings: KernelSettings, inputs: Path, output: Path, data: Path,
     log.info("not finished: push the next version with RESUME=1; it resumes from this version's output")
     trained = [paths.fold_run(runs, fold) for fold in settings.folds]
     return any(run.checkpoint.exists() or run.weights.exists() for run in trained)
+
+
+def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: Path, deadline: float) -> bool:
+    """Predict the mounted test set, whatever its size, and write ``submission.csv``, as code competitions ask for.
+
+    Args:
+        settings: what to run.
+        inputs: the folder of all inputs: the competition, and the dataset with the weights.
+        output: the folder of this version's output.
+        data: the data folder to fill with links.
+        deadline: when to stop, in seconds of `time.monotonic`. Masks that are not predicted by then stay empty.
+
+    Returns:
+        Whether the file was written.
+    """
+    restore_weights(inputs)
+    competition = load_competition(settings.competition)
+    link_mounted_data(competition, inputs, data)
+    if not StageRunner(settings, deadline, count_gpus()).predict(data):
+        return False
+    format, predicted = submission_format(competition), paths.submission_csv(settings.competition, settings.recipe)
+    rows = ((row.id, row.class_index, row.rle) for row in read_mask_csv(predicted, format))
+    write_mask_csv(output / NOTEBOOK_SUBMISSION, format, rows)
+    log.info("%s: written", output / NOTEBOOK_SUBMISSION)
+    return True
 
 
 def count_gpus() -> int:

@@ -7,37 +7,34 @@ FOLD        ?= 0
 PYTHON      ?= python3
 
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
-VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER
+VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER WHEELS
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
-
+ifneq ($(MAKECMDGOALS),new)
 # Two names become parts of targets. Refuse any that is not the name of a file.
 FILES_NAMED := competitions/$(COMPETITION).toml $(patsubst %,recipes/%.toml,$(subst +, ,$(RECIPE)))
 $(foreach file,$(FILES_NAMED),$(if $(filter $(file),$(wildcard $(dir $(file))*.toml)),,\
   $(error $(file): no such file; there is $(wildcard $(dir $(file))*.toml))))
-
-PY  := .venv/bin/python
-RUN := $(PY) -m scripts
-DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
-SET_OPTIONS  := --set "$$SET" --seed "$$SEED"
 
 # Paths and rules of folds, train, evaluate and predict, written by pipeline/rules.py.
 export RULES := .make/$(COMPETITION)-$(RECIPE).mk
 include $(RULES)
 $(RULES): $(wildcard competitions/*.toml) pipeline/rules.py pipeline/stages.py pipeline/paths.py
 	@$(PYTHON) -m scripts.rules
+endif
+PY  := .venv/bin/python
+RUN := $(PY) -m scripts
+DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
+SET_OPTIONS  := --set "$$SET" --seed "$$SEED"
 
 .DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
-# Written atomically, so an interruption must not delete them.
-.PRECIOUS: $(TRAINED) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION)
-.PHONY: FORCE help setup lock check folds train train-all evaluate predict score estimate gain blend overlay
-.PHONY: download submit scores leaderboard kernel kaggle-standin demo
-.PHONY: test test-fast lint format mutate architecture clean clean-all
+.PRECIOUS: $(TRAINED) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # written atomically, so never delete them
+.PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
+  overlay download submit scores leaderboard kernel kaggle-standin demo test test-fast lint format mutate \
+  architecture clean clean-all
 
 help: ## list the targets
-	@echo 'make TARGET [COMPETITION=$(COMPETITION)] [RECIPE=$(RECIPE)] [DATA=folder] [FOLD=$(FOLD)] \
-	[FOLDS="0 1"] [SEED=1] [SET="train.epochs=3 network.width=16"]'
+	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 setup: .venv/ready ## install the packages into .venv (done automatically)
@@ -47,9 +44,9 @@ setup: .venv/ready ## install the packages into .venv (done automatically)
 	$(PY) -m uv pip sync --quiet --require-hashes --python $(PY) requirements.lock
 	@touch $@
 lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
-	$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  requirements-dev.txt -o requirements.lock
-
+	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock
+new: .venv/ready ## draft competitions/COMPETITION.toml from the files in DATA
+	$(RUN).new $(DATA_OPTIONS)
 check: .venv/ready ## check every image, mask and CSV of the data
 	$(RUN).check $(DATA_OPTIONS)
 folds: $(FOLDS_CSV) ## split the training images by group
@@ -59,7 +56,6 @@ evaluate: $(EVALUATION) ## score the out-of-fold predictions
 predict: $(SUBMISSION) ## predict the test set and write a checked submission
 score: $(SUBMISSION) ## score the submission where the true masks are known
 	$(RUN).score $(SUBMISSION) $(DATA_OPTIONS)
-
 # Stamp files: rebuild when a command-line variable changes.
 %/.options: FORCE
 	@mkdir -p $(@D); set -- "$$SET" "$$SEED"; printf '%s\n' "$$@" | cmp -s - $@ || printf '%s\n' "$$@" > $@
@@ -75,19 +71,18 @@ blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [W
 	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
 overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run]
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
-
 download: .venv/ready ## download, unpack and check the data; resumes
 	$(RUN).download $(DATA_OPTIONS)
-submit: $(if $(FILE),,$(SUBMISSION)) .venv/ready ## upload, wait for the score: [MSG=text] [DRY_RUN=1] [FORCE=1] [FILE=x]
+submit: $(if $(FILE),,$(SUBMISSION)) .venv/ready ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
 	$(RUN).submit $(DATA_OPTIONS) --recipe "$$RECIPE" --file "$$FILE" --message "$$MSG" \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
 scores: .venv/ready ## update submissions/ledger.csv
 	$(RUN).scores --competition "$$COMPETITION"
 leaderboard: .venv/ready ## show the leaderboard and your rank
 	$(RUN).leaderboard --competition "$$COMPETITION"
-kernel: .venv/ready ## write a Kaggle kernel that trains and predicts there [RESUME=1]
+kernel: .venv/ready ## write a Kaggle kernel that trains, or PREDICT=1 [RESUME, WHEELS]
 	$(RUN).kernel --competition "$$COMPETITION" --recipe "$$RECIPE" --folds "$$FOLDS" $(SET_OPTIONS) \
-	  --user "$$KAGGLE_USER" $(if $(RESUME),--resume)
+	  --user "$$KAGGLE_USER" --wheels "$$WHEELS" $(if $(RESUME),--resume) $(if $(PREDICT),--predict)
 kaggle-standin: .venv/ready ## run a local stand-in for Kaggle that offers DATA as the competition
 	$(PY) -m tests.standin $(DATA_OPTIONS)
 
@@ -97,11 +92,10 @@ demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in so
 	$(RUN).demo
 data/demo/solution.csv: | .venv/ready
 	$(RUN).render --out data/demo
-
 test: .venv/ready ## run all tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 test-fast: .venv/ready ## run the fast tests
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -n auto -m "not slow"
 lint: .venv/ready ## check style and types
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 format: .venv/ready ## format the code

@@ -19,12 +19,11 @@ def main(
     from pipeline.options import parse_overrides
     from pipeline.recipe import load_recipe
 
-    chosen, classes = load_recipe(recipe, parse_overrides(overrides, seed)), load_competition(competition)
+    chosen, described = load_recipe(recipe, parse_overrides(overrides, seed)), load_competition(competition)
 
-    from pipeline.models.classes import classes_of
     from pipeline.training.cost import describe_cost
 
-    print(describe_cost(chosen, images, classes_of(classes)))
+    print(describe_cost(chosen, images, described))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,25 @@ def read_mask(path: Path, positive: int | str) -> np.ndarray:
     Raises:
         UserError: the file cannot be decoded, has colors, or has other values than 0 and `positive`.
     """
+    values = read_mask_values(path)
+    mask: np.ndarray = values != 0
+    if values.dtype == bool or positive == "nonzero":
+        return mask
+    if (mask & (values != positive)).any():
+        found = np.unique(values)[:6].tolist()
+        other = {1: 255, 255: 1}[int(positive)]
+        fix = f"set masks.positive = {other}" if set(found) <= {0, other} else "save it without interpolated values"
+        what = f"has the values {', '.join(map(str, found))}; expected only 0 and {positive}"
+        raise UserError(path, what, fix)
+    return mask
+
+
+def read_mask_values(path: Path) -> np.ndarray:
+    """Read the values of a mask file, (h, w) of the file's integer type; bool for a file with one bit per pixel.
+
+    Raises:
+        UserError: the file cannot be decoded or has colors.
+    """
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as picture:
             values = np.asarray(picture)
@@ -36,16 +55,7 @@ def read_mask(path: Path, positive: int | str) -> np.ndarray:
         if (channels != channels[..., :1]).any():
             raise UserError(path, "is a color image, not a mask", "save it with one channel")
         values = channels[..., 0]
-    mask: np.ndarray = values != 0
-    if mode == "1" or positive == "nonzero":
-        return mask
-    if (mask & (values != positive)).any():
-        found = np.unique(values)[:6].tolist()
-        other = {1: 255, 255: 1}[int(positive)]
-        fix = f"set masks.positive = {other}" if set(found) <= {0, other} else "save it without interpolated values"
-        what = f"has the values {', '.join(map(str, found))}; expected only 0 and {positive}"
-        raise UserError(path, what, fix)
-    return mask
+    return values
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.classes import SINGLE_CLASS, Classes
+from pipeline.competition import Competition, NotebookConfig
+from pipeline.models.classes import SINGLE_CLASS, Classes, classes_of
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import Recipe
 from pipeline.training.losses import SegmentationLoss
@@ -62,8 +63,10 @@ class StepCost:
     """Floating-point operations of the forward pass; a multiply-add counts as two."""
     flops: float
     """Floating-point operations of forward and backward pass."""
+    forward_bytes: float
+    """Bytes that the forward pass reads and writes if no two operations are fused."""
     bytes_moved: float
-    """Bytes read and written if no two operations are fused."""
+    """The same of forward and backward pass."""
     activation_bytes: float
     """Bytes of activations saved for the backward pass."""
     weight_bytes: float
@@ -77,9 +80,15 @@ class StepCost:
 
     def seconds(self, gpu: Gpu) -> float:
         """Return the seconds of a step on a GPU: its arithmetic plus its memory traffic."""
-        return self.flops / (gpu.flops * COMPUTE_UTILIZATION) + self.bytes_moved / (
-            gpu.bandwidth * BANDWIDTH_UTILIZATION
-        )
+        return _seconds(gpu, self.flops, self.bytes_moved)
+
+    def prediction_seconds(self, gpu: Gpu) -> float:
+        """Return the seconds of a forward pass over one batch on a GPU."""
+        return _seconds(gpu, self.forward_flops, self.forward_bytes)
+
+
+def _seconds(gpu: Gpu, flops: float, bytes_moved: float) -> float:
+    return flops / (gpu.flops * COMPUTE_UTILIZATION) + bytes_moved / (gpu.bandwidth * BANDWIDTH_UTILIZATION)
 
 
 def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
@@ -96,7 +105,7 @@ def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
         with FlopCounterMode(display=False) as flops, traffic:
             with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
                 value = loss(model(images), target)
-            forward_flops = flops.get_total_flops()
+            forward_flops, forward_bytes = flops.get_total_flops(), traffic.total
             value.backward()
     parameters = count_parameters(model)
     copies = 2 + _OPTIMIZER_STATES[recipe.train.optimizer] + bool(recipe.train.ema_decay)
@@ -105,6 +114,7 @@ def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
         batch_size=batch_size,
         forward_flops=float(forward_flops),
         flops=float(flops.get_total_flops()),
+        forward_bytes=float(forward_bytes),
         bytes_moved=float(traffic.total),
         activation_bytes=float(saved.total),
         weight_bytes=4.0 * parameters * copies,
@@ -121,15 +131,15 @@ def relative_step_cost(recipe: Recipe) -> float:
     return mean + 1 - start
 
 
-def describe_cost(recipe: Recipe, images: int, classes: Classes = SINGLE_CLASS) -> str:
+def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
     """Describe the cost of a recipe and the time on some GPUs, as lines of text.
 
     Args:
         recipe: to be estimated.
         images: number of training images of a fold.
-        classes: of the competition.
+        competition: its classes; of a code competition also the time limit of the notebook.
     """
-    cost = estimate_cost(recipe, classes)
+    cost = estimate_cost(recipe, classes_of(competition))
     width, height = recipe.input.size
     steps = recipe.train.epochs * images / cost.batch_size * relative_step_cost(recipe)
     lines = [
@@ -146,8 +156,23 @@ def describe_cost(recipe: Recipe, images: int, classes: Classes = SINGLE_CLASS) 
         fits = "" if cost.memory < gpu.memory else "; does not fit"
         epochs = f"{recipe.train.epochs} epochs of {images} images"
         lines.append(f"  {gpu.name:11} {rate:6.0f} images/s at full size; {hours:.1f} h for {epochs}{fits}")
+    if competition.notebook:
+        lines += _describe_notebook(cost, recipe, competition.folds, competition.notebook)
     assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])
+
+
+def _describe_notebook(cost: StepCost, recipe: Recipe, folds: int, notebook: NotebookConfig) -> list[str]:
+    """Compare the prediction of the hidden test set on Kaggle's GPU with the time limit; decoding is left out."""
+    passes = folds * len(recipe.predict.flips)
+    gpu = GPUS[0]
+    minutes = notebook.images * passes * cost.prediction_seconds(gpu) / cost.batch_size / 60
+    verdict = "within" if minutes < notebook.minutes else "over"
+    return [
+        f"estimated, for an inference notebook with {notebook.images} images, {folds} folds and "
+        f"{len(recipe.predict.flips)} flips:",
+        f"  {gpu.name:11} {minutes:.1f} min, {verdict} the limit of {notebook.minutes:g} min",
+    ]
 
 
 class _TrafficCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotations here

@@ -8,7 +8,7 @@ from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import UNetConfig
 from pipeline.training.cost import GPUS, describe_cost, estimate_cost, relative_step_cost
 from pipeline.training.losses import SegmentationLoss
-from tests.helpers import changed_recipe
+from tests.helpers import changed_competition, changed_recipe
 
 
 @pytest.fixture
@@ -83,7 +83,24 @@ def test_relative_cost_follows_the_resize_schedule(change):
     assert relative_step_cost(change(train__resize_schedule=stages)) == pytest.approx(0.4 / 4 + 0.4 / 2 + 0.2)
 
 
-def test_description_names_every_gpu(change):
-    text = describe_cost(change(), images=100)
+def test_description_names_every_gpu(change, competition):
+    text = describe_cost(change(), 100, competition)
+    assert "notebook" not in text
     assert all(gpu.name in text for gpu in GPUS)
     assert "Nothing was run" in text
+
+
+@pytest.mark.parametrize(("images", "verdict"), [(1000, "within"), (10**9, "over")])
+def test_a_notebook_is_compared_with_its_time_limit(change, competition, images, verdict):
+    code_competition = changed_competition(competition, notebook={"minutes": 540, "images": images})
+    text = describe_cost(change(predict__flips=("none", "both")), 100, code_competition)
+    assert f"{images} images, 2 folds and 2 flips" in text
+    assert f"{verdict} the limit of 540 min" in text
+
+
+def test_a_forward_pass_costs_less_than_half_a_step(change):
+    cost = estimate_cost(change())
+    assert 0.2 < cost.forward_flops / cost.flops < 0.45
+    assert 0.1 < cost.forward_bytes / cost.bytes_moved < 0.5
+    for gpu in GPUS:
+        assert cost.prediction_seconds(gpu) < cost.seconds(gpu) / 2

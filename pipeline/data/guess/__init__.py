@@ -1,0 +1,1 @@
+"""Guess the TOML file of a new competition from its data folder."""

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise explain_os_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of an error in the block, only that one is of interest
+            temporary.unlink()
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -95,12 +96,14 @@ def lock(path: Path, message: str = "") -> Iterator[None]:
 
 
 def explain_os_error(error: OSError, path: Path) -> Exception:
-    """Return a UserError about `path` for a full disk or a refused write, any other error unchanged."""
+    """Return a UserError about `path` for a full disk, a refused write or a file in place of a folder; others unchanged."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(path, "no space is left on this disk", "free some and run the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         fix = "change its permissions or choose another folder"
         return UserError(path, f"cannot be written ({error.strerror})", fix)
+    if error.errno == errno.ENOTDIR:
+        return UserError(path, "lies in a file instead of a folder", "choose another folder")
     return error
 
 

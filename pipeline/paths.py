@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.errors import UserError
+from pipeline.toml import read_toml
 
 COMPETITIONS = Path("competitions")
 RECIPES = Path("recipes")
@@ -30,6 +31,7 @@ LEDGER = SUBMISSIONS / "ledger.csv"
 OVERLAYS = Path("overlays")
 KERNELS = Path("kernels")
 SHIPPED_WEIGHTS = Path("weights")
+LABEL_CACHE = Path(".label_cache")
 
 ALL: Final = "all"
 Fold = int | Literal["all"]
@@ -69,6 +71,11 @@ def recipe_toml(recipe: str) -> Path:
 def data_folder(competition: str) -> Path:
     """Return the default data folder, ``data/<competition>``."""
     return DATA / competition
+
+
+def label_cache(competition: str) -> Path:
+    """Return the folder of merged masks, ``.label_cache/<competition>``; it may be deleted at any time."""
+    return LABEL_CACHE / competition
 
 
 def folds_csv(competition: str) -> Path:
@@ -221,16 +228,28 @@ def find_weights(source: Path) -> list[Path]:
 
 
 def default_weights(competition: str, recipe: str) -> Path:
-    """Return the runs of a recipe if there are finished ones, else the weights shipped for the competition.
+    """Return the runs of a recipe if one is finished, else the weights shipped for the competition.
 
     Args:
-        competition: its name; a competition based on another (``carvana_hq``) has that one's weights too.
+        competition: its name. Shipped weights of the competition that it is based on (``base`` in its file) count too.
         recipe: its name.
+
+    Raises:
+        UserError: there are neither; the message names the recipes that are trained.
     """
     runs = runs_folder(competition, recipe)
+    if _is_trained(runs):
+        return runs
+    for name in (competition, read_toml(competition_toml(competition)).get("base")):
+        if name and (shipped := sorted(SHIPPED_WEIGHTS.glob(f"{name}-*.safetensors"))):
+            return shipped[0]
+    trained = sorted(path.stem for path in RECIPES.glob("*.toml") if _is_trained(runs_folder(competition, path.stem)))
+    fix = f"set RECIPE to one of the trained recipes: {', '.join(trained)}" if trained else "train with `make train`"
+    raise UserError(runs, "has no weights.safetensors", f"{fix}, or set MODEL to a weights file")
+
+
+def _is_trained(runs: Path) -> bool:
     try:
-        find_weights(runs)
+        return bool(find_weights(runs))
     except UserError:
-        shipped = sorted(SHIPPED_WEIGHTS.glob(f"{competition}-*.safetensors"))
-        return shipped[0] if shipped else runs
-    return runs
+        return False

@@ -1,4 +1,4 @@
-"""Render the embedded data: cars on a turntable, in the layout of the competition's download."""
+"""Render the embedded data set: cars on a turntable, in the layout of the competition's download."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ from scripts.common import run
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
-    train_cars: Annotated[int, typer.Option(help="Cars to train on, 16 views each.")] = 16,
-    test_cars: Annotated[int, typer.Option(help="Cars to test on, 16 views each.")] = 4,
-    width: Annotated[int, typer.Option(help="Of the images, in pixels.")] = 960,
-    height: Annotated[int, typer.Option(help="Of the images, in pixels.")] = 640,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same cars.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder to create.")],
+    train_cars: Annotated[int, typer.Option(help="Number of training cars, 16 views each.")] = 16,
+    test_cars: Annotated[int, typer.Option(help="Number of test cars, 16 views each.")] = 4,
+    width: Annotated[int, typer.Option(help="Width of the images in pixels.")] = 960,
+    height: Annotated[int, typer.Option(help="Height of the images in pixels.")] = 640,
+    seed: Annotated[int, typer.Option(help="Seed of the cars; equal seeds give equal files.")] = 0,
 ) -> None:
     """Write train/, train_masks/, test/, the CSV files, and solution.csv."""
     from pipeline.synthetic.dataset import write_synthetic_dataset

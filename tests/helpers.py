@@ -71,9 +71,9 @@ def draw_ellipse(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> tupl
 
 def save_mask(mask: np.ndarray, path: Path) -> None:
     """Write a palette GIF with values 0 and 1, as Carvana's masks are."""
-    picture = Image.fromarray(mask.astype(np.uint8), mode="P")
-    picture.putpalette([0, 0, 0, 255, 255, 255])
-    picture.save(path)
+    pil_image = Image.fromarray(mask.astype(np.uint8), mode="P")
+    pil_image.putpalette([0, 0, 0, 255, 255, 255])
+    pil_image.save(path)
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]]) -> None:

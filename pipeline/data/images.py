@@ -57,12 +57,12 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 def decode_image(data: bytes, path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode an image from the bytes of a file; `path` is for messages. See `read_image`."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as pil_image:
             image = None
-            if picture.format == "JPEG" and picture.mode in _DIRECT_MODES and _orientation(picture) == 1:
+            if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
                 image = _decode_jpeg(data, size)
             if image is None:
-                image = _to_rgb(picture)
+                image = _to_rgb(pil_image)
     except DECODER_ERRORS as error:
         raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
     return image if size is None else resize_image(image, size)
@@ -75,10 +75,10 @@ def image_size(path: Path) -> tuple[int, int]:
         UserError: the file is missing or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
+        with Image.open(path) as pil_image:
+            width, height = pil_image.size
             # Orientations 5 to 8 exchange the axes.
-            return (height, width) if _orientation(picture) >= 5 else (width, height)
+            return (height, width) if _orientation(pil_image) >= 5 else (width, height)
     except DECODER_ERRORS as error:
         raise UserError(path, f"cannot be opened ({error})", "download the file again, or remove it") from None
 
@@ -104,9 +104,9 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(pil_image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8. Values outside that range, and text, mean 1: no reader applies them."""
-    value = picture.getexif().get(_ORIENTATION, 1)
+    value = pil_image.getexif().get(_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
@@ -120,15 +120,15 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray | None
     return image
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
+def _to_rgb(pil_image: Image.Image) -> np.ndarray:
     """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):
+    pil_image = ImageOps.exif_transpose(pil_image)
+    if pil_image.mode.startswith(("I", "F")):
         # 16-bit grayscale: `convert` would clip at 255 instead of scaling.
-        values = np.asarray(picture, dtype=np.float32)
-        picture = Image.fromarray((values / max(values.max(), 1) * 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return np.asarray(picture.convert("RGB"))
+        values = np.asarray(pil_image, dtype=np.float32)
+        pil_image = Image.fromarray((values / max(values.max(), 1) * 255).astype(np.uint8))
+    if pil_image.mode in ("RGBA", "LA", "PA") or "transparency" in pil_image.info:
+        pil_image = pil_image.convert("RGBA")
+        white = Image.new("RGBA", pil_image.size, "white")
+        pil_image = Image.alpha_composite(white, pil_image)
+    return np.asarray(pil_image.convert("RGB"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.images import image_size
+from pipeline.data.mask_cache import MaskCache
 from pipeline.data.masks import read_mask, resize_mask_binary
 from pipeline.data.rle import expand_runs, mask_to_runs, parse_rle, rle_format, runs_to_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
+from pipeline.paths import label_cache
 
 Shape = tuple[int, int]
 """(height, width) in pixels."""
@@ -35,9 +38,10 @@ class LabelReader:
 
     Args:
         competition: describes classes, mask files and RLE.
+        cache: folder of merged masks, see `MaskCache`; None decodes always.
     """
 
-    def __init__(self, competition: Competition) -> None:
+    def __init__(self, competition: Competition, cache: Path | None = None) -> None:
         self.positive = competition.masks.positive
         self.num_classes = competition.num_classes
         self.size = competition.images.size
@@ -45,6 +49,8 @@ class LabelReader:
         self.train_csv = Path(competition.csv.train or "")
         self.format = rle_format(competition)
         self.one_object = competition.csv.rows != "instance"
+        settings = (self.positive, self.num_classes, self.format)
+        self.cache = MaskCache(cache, settings) if cache else None
 
     def read_masks(self, sample: Sample) -> np.ndarray:
         """Read the masks of a labeled sample at the image's size; objects of one class are merged.
@@ -57,10 +63,9 @@ class LabelReader:
         """
         if sample.rows is None and len(sample.masks) == 1 and self.num_classes == 1:
             return read_mask(sample.masks[0][1], self.positive)[None]
-        masks = np.zeros((self.num_classes, *self._shape(sample)), dtype=bool)
-        for class_index, mask in self._objects(sample, masks.shape[1:]):
-            masks[class_index] |= mask
-        return masks
+        shape = (self.num_classes, *self._shape(sample))
+        merge = partial(self._merge_objects, sample, shape)
+        return self.cache.get(sample, shape, merge) if self.cache else merge()
 
     def read_truth(self, sample: Sample, *, instances: bool) -> Truth:
         """Read the labels at the size of submissions: that of the image, or ``csv.size``.
@@ -101,6 +106,12 @@ class LabelReader:
         width, height = self.size or image_size(sample.image)
         return height, width
 
+    def _merge_objects(self, sample: Sample, shape: Sequence[int]) -> np.ndarray:
+        masks = np.zeros(shape, dtype=bool)
+        for class_index, mask in self._objects(sample, shape[1:]):
+            masks[class_index] |= mask
+        return masks
+
     def _objects(self, sample: Sample, shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (index of the class, mask (h, w) bool) for every mask file or row."""
         height, width = shape
@@ -120,7 +131,7 @@ class LabelReader:
 
 def measure_mask_areas(samples: Sequence[Sample], competition: Competition) -> list[float]:
     """Measure the fraction of each image that its masks cover, 0 to 1, in the order of `samples`."""
-    reader = LabelReader(competition)
+    reader = LabelReader(competition, label_cache(competition.name))
     pool = ThreadPoolExecutor(available_cores())
     try:
         return list(tqdm(pool.map(reader.area, samples), total=len(samples), desc="mask areas", unit="img"))

@@ -44,9 +44,9 @@ def read_mask_values(path: Path) -> np.ndarray:
         UserError: the file cannot be decoded or has colors.
     """
     try:
-        with Image.open(io.BytesIO(read_bytes(path))) as picture:
-            values = np.asarray(picture)
-            mode = picture.mode
+        with Image.open(io.BytesIO(read_bytes(path))) as pil_image:
+            values = np.asarray(pil_image)
+            mode = pil_image.mode
     except DECODER_ERRORS as error:
         raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
     if values.ndim == 3:

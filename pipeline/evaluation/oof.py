@@ -32,7 +32,7 @@ from pipeline.inference.stream import Prediction, predict_probabilities
 from pipeline.metrics import Metric, load_metric
 from pipeline.models.checkpoint import read_weights_metadata
 from pipeline.models.device import ComputeDevice
-from pipeline.paths import Run, fold_run, oof_csv
+from pipeline.paths import Run, fold_run, label_cache, oof_csv
 from pipeline.recipe import Recipe
 
 
@@ -66,7 +66,7 @@ def evaluate_oof(
     samples = load_training_samples(competition, data)
     fold_of = read_folds(folds_csv, samples)
     device = choose_prediction_device(recipes)
-    metric, labels = load_metric(competition), LabelReader(competition)
+    metric, labels = load_metric(competition), LabelReader(competition, label_cache(competition.name))
     read_truth = partial(labels.read_truth, instances=metric.needs_instances)
     default = default_postprocess(competition, recipes[0].predict.threshold)
     rows: list[dict[str, object]] = []

@@ -28,7 +28,7 @@ from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
 from pipeline.models.device import ComputeDevice, choose_device
 from pipeline.models.zoo import count_parameters
-from pipeline.paths import ALL, Fold, Run, recipe_toml
+from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
 from pipeline.training.interrupts import catch_stop_signals
 from pipeline.training.loop import TrainContext, train_loop
@@ -168,7 +168,7 @@ def _build_loaders(
     cache = on_cpu and dataset.fits_in_memory(len(train), recipe.input.size, competition.num_classes)
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
     augmentation = Augmentation(recipe.augment, recipe.seed)
-    labels, size = LabelReader(competition), recipe.input.size
+    labels, size = LabelReader(competition, label_cache(competition.name)), recipe.input.size
     train_set = dataset.TrainDataset(train, labels, size, augmentation, cache=cache)
     sampler = dataset.EpochSampler(len(train), config.batch_size, config.epochs, recipe.seed, first_step)
     instances = load_metric(competition).needs_instances

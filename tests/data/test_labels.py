@@ -1,5 +1,7 @@
 """Labels from mask files and from CSV rows are the same masks, merged per class and split into objects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from pipeline.competition import Competition
+from pipeline.data import labels as labels_module
 from pipeline.data.instances import label_components, split_touching
 from pipeline.data.labels import LabelReader, measure_mask_areas
 from pipeline.data.rle import mask_to_rle
@@ -109,3 +112,57 @@ def test_rle_of_every_object_decodes_to_it(instances):
     mask[1:3, 2:5] = True
     sample = Sample("x", None, "x", rows=((1, mask_to_rle(mask)),))
     assert np.array_equal(LabelReader(instances).read_masks(sample)[1], mask)
+
+
+class TestCache:
+    """Of masks with many parts."""
+
+    @pytest.fixture
+    def nucleus_files(self, tmp_path):
+        """Five files of one object each, and their union."""
+        masks = [np.zeros((20, 30), bool) for _ in range(5)]
+        for number, mask in enumerate(masks):
+            mask[number : number + 3, 4 * number : 4 * number + 6] = True
+            Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"{number}.png")
+        Image.new("RGB", (30, 20)).save(tmp_path / "x.jpg")
+        files = tuple((0, tmp_path / f"{number}.png") for number in range(5))
+        return Sample("x", tmp_path / "x.jpg", "x", masks=files), np.logical_or.reduce(masks)[None]
+
+    @pytest.fixture
+    def reader(self, competition, tmp_path):
+        nuclei = changed_competition(competition, masks__positive=255, images__size=None)
+        return LabelReader(nuclei, tmp_path / "cache")
+
+    def test_masks_are_decoded_once(self, reader, nucleus_files, monkeypatch):
+        sample, union = nucleus_files
+        assert np.array_equal(reader.read_masks(sample), union)
+        monkeypatch.setattr(labels_module, "read_mask", None)
+        again = reader.read_masks(sample)
+        assert np.array_equal(again, union)
+        assert again.dtype == bool
+
+    def test_a_changed_file_or_setting_is_decoded_again(self, reader, competition, nucleus_files, tmp_path):
+        sample, _ = nucleus_files
+        reader.read_masks(sample)
+        Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "3.png")
+        assert reader.read_masks(sample).all()
+        other = LabelReader(changed_competition(competition, images__size=None), tmp_path / "cache")
+        with pytest.raises(UserError, match="expected only 0 and 1"):
+            other.read_masks(sample)
+
+    def test_a_damaged_or_unwritable_entry_is_ignored(self, reader, competition, nucleus_files, tmp_path):
+        sample, union = nucleus_files
+        reader.read_masks(sample)
+        (entry,) = (tmp_path / "cache").rglob("*.npy")
+        for content in (b"", b"x" * 50, entry.read_bytes()[:-20]):
+            entry.write_bytes(content)
+            assert np.array_equal(reader.read_masks(sample), union)
+        blocked = LabelReader(
+            changed_competition(competition, masks__positive=255, images__size=None), tmp_path / "x.jpg"
+        )
+        assert np.array_equal(blocked.read_masks(sample), union)
+
+    def test_single_files_are_not_cached(self, reader, nucleus_files, tmp_path):
+        sample, _ = nucleus_files
+        reader.read_masks(replace(sample, masks=sample.masks[:1]))
+        assert not (tmp_path / "cache").exists()

@@ -96,7 +96,7 @@ def lock(path: Path, message: str = "") -> Iterator[None]:
 
 
 def explain_os_error(error: OSError, path: Path) -> Exception:
-    """Return a UserError about `path` for a full disk, a refused write or a file in place of a folder; others unchanged."""
+    """Return a UserError about `path` for a full disk, a refused write or a file in the way; others unchanged."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(path, "no space is left on this disk", "free some and run the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

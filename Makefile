@@ -28,7 +28,7 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 SET_OPTIONS  := --set "$$SET" --seed "$$SEED"
 
 .DEFAULT_GOAL := help
-.PRECIOUS: $(TRAINED) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # written atomically, so never delete them
+.PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
   overlay download submit scores leaderboard kernel kaggle-standin demo test test-fast lint format mutate \
   architecture clean clean-all

@@ -1,9 +1,11 @@
-"""Measure time and memory of checking and uploading a submission of 100,064 rows to the stand-in for Kaggle.
+"""Measure time and memory of checking a full submission and uploading it to the local stand-in for Kaggle.
 
-    python -m benchmarks.full_submission --data DIR
+::
 
-DIR holds `sample_submission_full.csv` with the ids and `train_masks.csv` with the masks, each of which is used many
-times.
+    .venv/bin/python -m benchmarks.full_submission --data DIR
+
+DIR contains ``sample_submission_full.csv`` with the 100,064 ids of the competition and ``train_masks.csv`` with real
+masks. The masks are repeated until every id has one.
 """
 
 import json
@@ -36,9 +38,9 @@ COMPETITION = "carvana"
 
 
 def main(
-    data: DataOption = "", rows: Annotated[int, typer.Option(min=0, help="Number of rows; 0 for all.")] = 0
+    data: DataOption = "", rows: Annotated[int, typer.Option(min=0, help="Number of rows; 0 for all of them.")] = 0
 ) -> None:
-    """Print the measurements as JSON."""
+    """Print the measurements as JSON: seconds, and peak memory in MiB."""
     source = parse_data(data, COMPETITION)
     with tempfile.TemporaryDirectory(prefix="full-submission-") as scratch:
         folder = Path(scratch)
@@ -49,7 +51,7 @@ def main(
         backend = Backend(slug, {}, lambda _: (0.5, 0.5), folder / "uploads")
         with StandinServer(backend) as standin:
             os.environ.update(standin.environment(), HOME=scratch, KAGGLE_CONFIG_DIR=scratch)
-            # A new process, so that its peak memory is that of check and upload alone.
+            # A new process, so that the peak memory is that of the check and the upload only.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 measured |= pool.submit(measure_upload, folder, file).result()
         assert backend.submissions[0].path.stat().st_size == file.stat().st_size
@@ -58,7 +60,17 @@ def main(
 
 
 def write_files(source: Path, folder: Path, file: Path, rows: int) -> dict[str, object]:
-    """Write a sample CSV and a submission."""
+    """Write a sample submission and a full submission.
+
+    Args:
+        source: the folder with the ids and the masks.
+        folder: where ``sample_submission.csv`` is written.
+        file: the submission to write.
+        rows: number of rows; 0 for all ids.
+
+    Returns:
+        Number of rows, size of the submission in MB, and seconds to write it.
+    """
     format = submission_format(load_competition(COMPETITION))
     ids = [row.id for row in read_mask_csv(source / "sample_submission_full.csv", format)][: rows or None]
     write_mask_csv(folder / "sample_submission.csv", format, ((id, 0, "1 1") for id in ids))
@@ -73,7 +85,16 @@ def write_files(source: Path, folder: Path, file: Path, rows: int) -> dict[str, 
 
 
 def measure_upload(data: Path, file: Path) -> dict[str, object]:
-    """Check the submission, then upload it without a second check."""
+    """Check a submission, then upload it without a second check.
+
+    Args:
+        data: the folder with ``sample_submission.csv``.
+        file: the submission.
+
+    Returns:
+        Seconds of the check and of the upload, peak memory in MiB of this process and of the Kaggle client, and the
+        status of the submission.
+    """
     competition = load_competition(COMPETITION)
     started = time.perf_counter()
     shapes = expected_shapes(competition, data)
@@ -92,7 +113,7 @@ def measure_upload(data: Path, file: Path) -> dict[str, object]:
 
 
 def peak_megabytes(who: int) -> int:
-    """Return the peak memory of this process or of its children in MiB."""
+    """Return the peak memory in MiB of this process (``RUSAGE_SELF``) or its children (``RUSAGE_CHILDREN``)."""
     return resource.getrusage(who).ru_maxrss // 1024
 
 

@@ -1,11 +1,18 @@
 """Split the training images into folds: whole groups, with similar mask areas."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from scripts.common import CompetitionOption, DataOption, run
 
 
-def main(competition: CompetitionOption, data: DataOption = "", out: Path | None = None) -> None:
+def main(
+    competition: CompetitionOption,
+    data: DataOption = "",
+    out: Annotated[Path | None, typer.Option(help="The table to write; folds/<competition>.csv by default.")] = None,
+) -> None:
     """Write folds/<competition>.csv and print the size of each fold."""
     from pipeline import paths
     from pipeline.competition import load_competition

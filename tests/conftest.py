@@ -1,4 +1,4 @@
-"""Data for the tests: a tiny competition made here, and the practice data where it is at hand."""
+"""Fixtures: a tiny generated competition with trained models, and the practice data if it is available."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.recipe import InputConfig, PredictConfig, Recipe
 from pipeline.training.fold import train_fold
 from tests.helpers import TINY, draw_ellipse, save_mask, write_csv
 
-# Tiny networks gain nothing from threads, and lose much where other work runs beside the tests.
+# Threads do not speed up tiny models, and slow them down a lot when other processes use the cores.
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -28,29 +28,31 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"practice data {name} is not beside the repository")
+        pytest.skip(f"no practice data: {folder} does not exist")
     return folder
 
 
 @pytest.fixture(scope="session")
 def shared_carvana() -> Path:
+    """Practice data of Carvana: real images, masks and CSV files. Read only."""
     return _shared("carvana")
 
 
 @pytest.fixture(scope="session")
 def shared_nuclei() -> Path:
+    """Practice data of the merged nuclei. Read only."""
     return _shared("nuclei")
 
 
 @pytest.fixture(scope="session")
 def competition() -> Competition:
-    """Carvana's layout, tiny."""
+    """The tiny competition, in the layout of Carvana."""
     return Competition.model_validate(TINY)
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    """A network that learns the tiny competition in seconds."""
+    """A recipe that learns the tiny competition in seconds."""
     return Recipe.model_validate(
         {
             "name": "tiny",
@@ -64,7 +66,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def untouched_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four groups of three images to train on, one to test on, with every file of the competition. Read only."""
+    """All files of the tiny competition: four training groups and one test group of three images each. Read only."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for folder in ("train", "train_masks", "test"):
         (root / folder).mkdir(parents=True)
@@ -86,13 +88,13 @@ def untouched_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(untouched_data: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny competition's files, to be broken at will."""
+    """A copy of the tiny competition's files that a test may change."""
     return Path(shutil.copytree(untouched_data, tmp_path / "data"))
 
 
 @pytest.fixture(scope="session")
 def untouched_table(competition: Competition, untouched_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folds of the tiny competition. Read only."""
+    """The table of two folds of the tiny competition. Read only."""
     samples = load_training_samples(competition, untouched_data)
     path = tmp_path_factory.mktemp("folds") / "folds.csv"
     save_folds(make_folds(samples, measure_mask_areas(samples, competition), 2), path)
@@ -101,7 +103,7 @@ def untouched_table(competition: Competition, untouched_data: Path, tmp_path_fac
 
 @pytest.fixture
 def table(untouched_table: Path, tmp_path: Path) -> Path:
-    """A copy of the table of folds."""
+    """A copy of the table of folds that a test may change."""
     return Path(shutil.copy(untouched_table, tmp_path / "folds.csv"))
 
 
@@ -113,7 +115,7 @@ def untouched_runs(
     untouched_table: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Both folds of the tiny competition, trained. Read only."""
+    """The runs folder with both folds of the tiny competition, trained. Read only."""
     folder = tmp_path_factory.mktemp("runs")
     for fold in (0, 1):
         train_fold(competition, recipe, untouched_data, untouched_table, fold, fold_run(folder, fold))
@@ -122,13 +124,13 @@ def untouched_runs(
 
 @pytest.fixture
 def trained(untouched_runs: Path, tmp_path: Path) -> Path:
-    """A copy of the trained folds."""
+    """A copy of the runs folder that a test may change."""
     return Path(shutil.copytree(untouched_runs, tmp_path / "runs"))
 
 
 @pytest.fixture
 def small(recipe: Recipe) -> Recipe:
-    """Another recipe: a coarser input, other flips, and a threshold that must not count in second place."""
+    """A second recipe: smaller input, other flips, and a threshold that an ensemble must ignore for its second member."""
     changes = {
         "name": "small",
         "input": InputConfig(size=(40, 32)),
@@ -139,8 +141,8 @@ def small(recipe: Recipe) -> Recipe:
 
 @pytest.fixture
 def trained_small(trained: Path, small: Recipe, tmp_path: Path) -> Path:
-    """Its runs: the same networks under another recipe, which takes no training."""
+    """The runs folder of `small`: the weights of `trained` saved with the other recipe, so no training is needed."""
     for fold in (0, 1):
-        network, _, origin = load_weights(fold_run(trained, fold).weights)
-        save_weights(fold_run(tmp_path / "small", fold).weights, network, small, origin)
+        model, _, metadata = load_weights(fold_run(trained, fold).weights)
+        save_weights(fold_run(tmp_path / "small", fold).weights, model, small, metadata)
     return tmp_path / "small"

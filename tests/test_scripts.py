@@ -1,5 +1,6 @@
-"""The stages as a user meets them: one run through all of them, and one sentence for each mistake."""
+"""The scripts as a user calls them: all stages once, and one sentence for each mistake."""
 
+import errno
 import importlib
 import json
 import os
@@ -7,15 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import tomli_w
+import typer
 from PIL import Image
 
-from pipeline.competition import load_competition
+from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_weights, save_weights
+from pipeline.paths import fold_run
 from pipeline.recipe import load_recipe
 from scripts import common
 
@@ -30,7 +32,7 @@ def workplace(tmp_path, monkeypatch, competition, recipe, data):
     for folder, settings in (("competitions", values), ("recipes", recipe.model_dump(mode="json", exclude_none=True))):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "tiny.toml").write_text(tomli_w.dumps(settings))
-    # The same but for its input and flips.
+    # Another recipe: a smaller input, one flip less.
     small = (tmp_path / "recipes" / "tiny.toml").read_text().replace('"tiny"', '"small"').replace("64", "40")
     (tmp_path / "recipes" / "small.toml").write_text(small.replace('"horizontal",', ""))
     monkeypatch.chdir(tmp_path)
@@ -61,67 +63,73 @@ TINY = ("--competition", "tiny", "--data", "data")
 RECIPE = (*TINY, "--recipe", "tiny")
 
 
+@pytest.mark.slow
 def test_all_stages(workplace, call, untouched_runs):
     assert call("check", *TINY)[0] == 0
     code, out, _ = call("folds", *TINY)
-    assert (code, out.strip().endswith("folds/tiny.csv")) == (0, True)
+    assert (code, out.endswith("\nfolds/tiny.csv\n")) == (0, True)
     code, out, said = call("train", *RECIPE, "--fold", 0, "--minutes", 0)
     assert code == 3, said
     assert call("train", *RECIPE, "--fold", 0)[:2] == (0, "runs/tiny/fold0/weights.safetensors\n")
     shutil.copytree(untouched_runs / "fold1", "runs/tiny/fold1")
     code, out, _ = call("evaluate", *RECIPE)
     assert code == 0
-    assert "12 worst of 12 images" in out
-    assert "on a test set of 1 groups (95 %)" in out
+    assert "the 12 worst of 12 images:" in out
+    assert "expected on a test set of 1 groups: " in out
+    assert re.search(r"out-of-fold Dice: 0\.\d{5}, 95 % interval 0\.\d{5} to 0\.\d{5} over 4 groups", out)
+    assert out.endswith("runs/tiny/oof.csv\nruns/tiny/evaluation.json\n")
     assert Image.open("runs/tiny/worst.jpg").size == (3 * 480, 8 * 317)
     assert call("predict", *RECIPE)[:2] == (0, "submissions/tiny.csv.gz\n")
     assert call("check_submission", "submissions/tiny.csv.gz", *TINY)[0] == 0
     code, out, _ = call("score", "submissions/tiny.csv.gz", *TINY)
-    assert float(out.split("Dice ")[1].split(",")[0]) > 0.8
+    assert float(out.split("Dice ")[-1].split(",")[0]) > 0.8
     assert call("score", "submissions/tiny.csv.gz", *TINY, "--out", "scores.csv")[0] == 0
-    assert call("gain", "scores.csv", "scores.csv")[1].startswith(
-        "+0.000000 [+0.000000, +0.000000], 95 %, paired over "
-    )
+    assert call("gain", "scores.csv scores.csv")[1].startswith("+0.000000 [+0.000000, +0.000000], paired 95 % ")
+    assert call("gain", "scores.csv", "scores.csv")[1] == call("gain", "scores.csv scores.csv")[1]
     assert call("overlay", "data/test/omega_01.jpg", "--weights", "runs/tiny")[0] == 0
     assert Image.open("overlays/omega_01_mask.png").size == (94, 62)
     assert call("compare", "submissions/tiny.csv.gz", *TINY, "--out", "worst.jpg", "--worst", 2)[0] == 0
     assert Image.open("worst.jpg").size == (3 * 480, 2 * 317)
-    code, out, _ = call("summary", *RECIPE)
-    assert "test Dice" in out
+    twice = "submissions/tiny.csv.gz submissions/tiny.csv.gz"
+    assert call("blend", twice, "--competition", "tiny")[1] == "submissions/blend.csv.gz: 3 rows\n"
 
 
-def test_the_mean_of_two_recipes(workplace, call, untouched_runs, untouched_table):
+@pytest.mark.slow
+def test_two_recipes_are_averaged(workplace, call, untouched_runs, untouched_table):
     Path("folds").mkdir()
     shutil.copy(untouched_table, "folds/tiny.csv")
     shutil.copytree(untouched_runs, "runs/tiny")
     small = load_recipe("small")
     for fold in (0, 1):
-        # Trained by the other one, which takes no time.
-        network, _, origin = load_weights(Path(f"runs/tiny/fold{fold}/weights.safetensors"))
-        Path(f"runs/tiny-small/fold{fold}").mkdir(parents=True)
-        save_weights(Path(f"runs/tiny-small/fold{fold}/weights.safetensors"), network, small, origin)
+        # The same models under another recipe, which takes no training.
+        model, _, metadata = load_weights(fold_run(Path("runs/tiny"), fold).weights)
+        save_weights(fold_run(Path("runs/tiny-small"), fold).weights, model, small, metadata)
     both = (*TINY, "--recipe", "tiny+small")
     code, out, said = call("evaluate", *both)
     assert code == 0, said
     assert "best weights of tiny+small: " in out
-    assert re.search(r"all recipes together gain \S+ \[\S+, \S+\] over (tiny|small) alone", out)
-    assert "runs/tiny-tiny+small/worst.jpg" in out
-    assert out.endswith("runs/tiny-tiny+small/oof.csv\nruns/tiny-tiny+small/evaluation.json\n")
+    assert re.search(r"gain of the ensemble over (tiny|small) alone: \S+ \[\S+, \S+\]\n", out)
+    assert out.endswith(
+        "runs/tiny-tiny+small/worst.jpg\nruns/tiny-tiny+small/oof.csv\nruns/tiny-tiny+small/evaluation.json\n"
+    )
     # Weights and threshold as evaluated: ones that no evaluation of so few images gives.
     path = Path("runs/tiny-tiny+small/evaluation.json")
     values = json.loads(path.read_text())
-    path.write_text(json.dumps(values | {"weights": [0.25, 0.75], "threshold": 0.375}))
+    values["ensemble"]["used"], values["classes"][0]["threshold"] = [0.25, 0.75], 0.375
+    path.write_text(json.dumps(values))
     assert call("predict", *both)[:2] == (0, "submissions/tiny-tiny+small.csv.gz\n")
-    facts = json.loads(Path("submissions/tiny-tiny+small.json").read_text())
-    assert (facts["recipe"], facts["shares"], facts["threshold"]) == ("tiny+small", [0.25, 0.75], 0.375)
-    assert facts["oof_score"] == values["dice"]
-    # The evaluation of other flips says nothing of these.
+    metadata = json.loads(Path("submissions/tiny-tiny+small.json").read_text())
+    assert (metadata["recipe"], metadata["ensemble_weights"]) == ("tiny+small", [0.25, 0.75])
+    assert (metadata["threshold"], metadata["oof_score"]) == ([0.375], values["score"]["value"])
+    # An evaluation of other flips is not used.
     changed = ("--set", "predict.flips=['both']", "--out", "other.csv")
     assert call("predict", *both, *changed)[0] == 0
-    facts = json.loads(Path("other.json").read_text())
-    assert (facts["shares"], facts["threshold"]) == ([0.5, 0.5], 0.5)
-    assert "oof_score" not in facts
-    assert "weights of" not in call("evaluate", *RECIPE)[1], "nothing new for one"
+    metadata = json.loads(Path("other.json").read_text())
+    assert (metadata["ensemble_weights"], metadata["threshold"]) == ([0.5, 0.5], [0.5])
+    assert "oof_score" not in metadata
+    alone = call("evaluate", *RECIPE)[1]
+    assert "ensemble" not in alone
+    assert "weights of" not in alone
 
 
 @pytest.mark.parametrize(
@@ -131,34 +139,70 @@ def test_the_mean_of_two_recipes(workplace, call, untouched_runs, untouched_tabl
         (
             "folds",
             ("--competition", "carvanna", "--data", "data"),
-            "carvanna.toml: no such file; competitions/ has: tiny",
+            "carvanna.toml: no such file; files in competitions/ are: tiny",
         ),
         ("train", RECIPE, "folds/tiny.csv: no such file; run `make folds`"),
-        ("train", (*RECIPE, "--set", "train.epoch=1"), "did you mean epochs?"),
-        ("train", (*TINY, "--recipe", "tinny"), "tinny.toml: no such file; recipes/ has: small, tiny"),
+        ("train", (*RECIPE, "--set", "train.epoch=1"), "did you mean train.epochs?"),
+        ("train", (*TINY, "--recipe", "tinny"), "tinny.toml: no such file; files in recipes/ are: small, tiny"),
         ("evaluate", RECIPE, "folds/tiny.csv: no such file"),
-        ("evaluate", (*RECIPE, "--fold", "5"), "expected different numbers from 0 to 1"),
-        ("evaluate", (*RECIPE, "--fold", "x"), "expected different numbers from 0 to 1"),
+        ("evaluate", (*RECIPE, "--folds", "5"), "give different numbers from 0 to 1"),
+        ("evaluate", (*RECIPE, "--folds", "x"), "give different numbers from 0 to 1"),
         ("predict", RECIPE, "runs/tiny/fold0: it is not trained; run `make train FOLD=0 RECIPE=tiny`"),
         (
             "predict",
             (*TINY, "--recipe", "small+tiny"),
             "runs/tiny-small/fold0: it is not trained; run `make train FOLD=0 RECIPE=small`",
         ),
-        ("predict", (*TINY, "--recipe", "tiny+tinny"), "tinny.toml: no such file; recipes/ has: small, tiny"),
+        ("predict", (*TINY, "--recipe", "tiny+tinny"), "tinny.toml: no such file; files in recipes/ are: small, tiny"),
         (
             "predict",
             (*TINY, "--recipe", "tiny+small", "--runs", "runs"),
-            "is one folder, and the recipes tiny+small have",
+            "is one folder for 2 recipes",
         ),
-        ("evaluate", (*TINY, "--recipe", "tiny+tiny"), "'tiny+tiny': expected different names joined by +"),
-        ("evaluate", (*TINY, "--recipe", "tiny+"), "'tiny+': expected different names joined by +"),
-        ("evaluate", (*TINY, "--recipe", "a+b+c+d+e"), "joins 5 recipes; leave out all but 4"),
-        ("train", (*TINY, "--recipe", "tiny+small"), "recipe 'tiny+small': is several, and one is needed here"),
-        ("overlay", ("data/test/omega_01.jpg", "--weights", "runs/tiny"), "holds no weights.safetensors"),
+        ("evaluate", (*TINY, "--recipe", "tiny+tiny"), "'tiny+tiny': needs different names joined by +"),
+        ("evaluate", (*TINY, "--recipe", "tiny+"), "'tiny+': needs different names joined by +"),
+        ("evaluate", (*TINY, "--recipe", "a+b+c+d+e"), "joins 5 recipes; use at most 4"),
+        (
+            "train",
+            (*TINY, "--recipe", "tiny+small"),
+            "recipe 'tiny+small': is an ensemble, and this needs a single recipe; name one of them",
+        ),
+        ("overlay", ("data/test/omega_01.jpg", "--weights", "runs/tiny"), "has no weights.safetensors"),
         ("overlay", ("no.jpg", "--weights", "runs/tiny"), "no.jpg: no such file or folder"),
-        ("render", ("--out", "data"), "data"),
-        ("render", ("--out", "new", "--width", "8"), "8"),
+        ("overlay", ("", "--weights", "runs/tiny"), "IMG: is empty; give it, for example make overlay IMG="),
+        (
+            "overlay",
+            ("data/test/omega_01.jpg", "--competition", "tiny", "--recipe", "small"),
+            "runs/tiny-small: has no weights.safetensors; train with `make train`, or set MODEL to a weights file",
+        ),
+        ("train", (*RECIPE, "--fold", "zero"), "fold 'zero': is neither a number nor 'all'; give a fold such as 0"),
+        ("train", (*RECIPE, "--fold", "$(touch x)"), "fold '$(touch x)': is neither a number nor 'all'"),
+        (
+            "train",
+            (*RECIPE, "--set", "train.epochs"),
+            "--set train.epochs: is not an assignment; write table.key=value",
+        ),
+        ("train", (*RECIPE, "--seed", "many"), "seed is 'many'; expected a whole number"),
+        ("estimate", ("--competition", "tiny", "--recipe", "tiny", "--set", "train.ema=0"), "rename it"),
+        ("kernel", ("--competition", "tiny", "--recipe", "tiny", "--folds", "0 0", "--user", "me"), "--folds '0 0'"),
+        ("kernel", ("--competition", "tiny", "--recipe", "tiny", "--user", "me"), "tiny.toml: has no slug; add it"),
+        ("leaderboard", ("--competition", "tiny"), "competitions/tiny.toml: has no slug; add it"),
+        ("scores", ("--competition", "tiny"), "competitions/tiny.toml: has no slug; add it"),
+        ("submit", RECIPE, "competitions/tiny.toml: has no slug; add it"),
+        ("download", TINY, "competitions/tiny.toml: has no slug or no [download] table"),
+        ("demo", (), "runs/demo: has no weights.safetensors"),
+        ("gain", ("one.csv",), "FILES: names 1 files; give two"),
+        ("gain", ("",), "FILES: names 0 files; give two"),
+        ("blend", ("", "--competition", "tiny"), "FILES: names 0 files; give two or more"),
+        ("blend", ("a.csv b.csv", "--competition", "tiny", "--weights", "1"), "has 1 numbers for 2 files"),
+        (
+            "blend",
+            ("a.csv b.csv", "--competition", "tiny", "--weights", "1 x"),
+            "--weights '1 x': is not a list of numbers",
+        ),
+        ("new", ("--competition", "tiny", "--data", "data"), "competitions/tiny.toml: exists already"),
+        ("render", ("--out", "data"), "data: exists already and is not an empty folder; delete it"),
+        ("render", ("--out", "new", "--width", "8"), "--width, --height: images of 8×640 are not supported"),
         ("score", ("none.csv", *TINY), "none.csv"),
         ("compare", ("data/solution.csv", *TINY, "--out", "x.jpg", "--image", "psi.jpg"), "has no row for psi.jpg"),
         ("check_submission", ("data/test", *TINY), "data/test"),
@@ -170,13 +214,158 @@ def test_mistakes_get_one_sentence(workplace, call, script, arguments, sentence)
     assert code == 1
     assert said.startswith("error: ")
     assert sentence in said
-    assert said.count("\n") <= 1
+    assert "\n" not in said.strip(), "one line"
     assert sorted(workplace.rglob("*")) == before, "nothing was half written"
 
 
-def test_wrong_usage_is_two(workplace, call):
-    assert call("train", "--no-such-option")[0] == 2
-    assert call("train", *RECIPE, "--fold", "zero")[0] == 2
+def test_all_faults_of_a_recipe_are_listed(workplace, call):
+    code, _, said = call("train", *RECIPE, "--set", "train.epoch=1 train.clip=2 seed=x")
+    assert code == 1
+    assert said.splitlines() == [
+        "error: recipes/tiny.toml: has 3 faults:",
+        "  seed is 'x'; expected a whole number",
+        "  train.epoch is not a known key; did you mean train.epochs?",
+        "  train.clip is now called train.max_grad_norm; rename it",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--no-such-option",), TINY, (*RECIPE, "--minutes", "soon"), (*RECIPE, "extra"), (*RECIPE, "--fold")]
+)
+def test_wrong_usage_exits_with_2(workplace, call, arguments):
+    code, out, said = call("train", *arguments)
+    assert (code, out) == (2, "")
+    assert " Error " in said
+    assert "Traceback" not in said
+
+
+class TestCommandLine:
+    """The same in a process of its own."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "pattern"),
+        [
+            (
+                ("--recipe", "tinny"),
+                1,
+                r"error: recipes/tinny\.toml: no such file; files in recipes/ are: small, tiny\n",
+            ),
+            (("--nope",), 2, r"(?s)Usage: .*No such option: --nope.*"),
+        ],
+    )
+    def test_error_is_on_stderr_without_a_traceback(self, workplace, arguments, code, pattern):
+        command = [sys.executable, "-m", "scripts.train", "--competition", "tiny", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert re.fullmatch(pattern, done.stderr)
+        assert "Traceback" not in done.stderr
+
+    def imported(self, calls: list[tuple[str, ...]], modules: tuple[str, ...]) -> dict[str, list[str]]:
+        """Run scripts in one new process; return the message of each and the modules that were imported by then."""
+        code = (
+            "import importlib, json, sys\n"
+            "from scripts.common import run\n"
+            "for arguments in json.loads(sys.argv[1]):\n"
+            "    sys.argv = arguments\n"
+            "    try:\n"
+            "        run(importlib.import_module('scripts.' + arguments[0]).main)\n"
+            "    except SystemExit as end:\n"
+            f"        found = [name for name in {modules!r} if name in sys.modules]\n"
+            "        print(json.dumps([str(end.code), *found]), file=sys.stderr)\n"
+        )
+        command = [sys.executable, "-c", code, json.dumps(calls)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in done.stderr.splitlines()]
+        assert len(rows) == len(calls)
+        return {script: [message, *found] for (script, *_), (message, *found) in zip(calls, rows, strict=True)}
+
+    def test_mistakes_in_a_recipe_are_reported_before_torch_is_imported(self, workplace):
+        wrong = ("--competition", "tiny", "--recipe", "tiny", "--set", "train.epoch=1")
+        calls = [(script, *wrong) for script in ("train", "evaluate", "predict", "estimate")]
+        message = "error: recipes/tiny.toml: train.epoch is not a known key; did you mean train.epochs?"
+        found = self.imported(calls, ("torch", "numpy"))
+        assert found == {script: [message] for script in ("train", "evaluate", "predict", "estimate")}
+
+    @pytest.mark.slow
+    def test_scripts_without_a_network_never_import_torch(self, workplace):
+        """Commands that fail after their imports."""
+        wrong = ("--competition", "nope")
+        calls = [(script, *wrong) for script in ("check", "folds", "download", "leaderboard", "scores")]
+        calls += [("kernel", *wrong, "--recipe", "tiny"), ("submit", *wrong, "--recipe", "tiny")]
+        calls += [("check_submission", "x.csv", *wrong), ("gain", "one.csv"), ("render", "--out", "data")]
+        calls += [("new", "--competition", "tiny", "--data", "data")]
+        found = self.imported(calls, ("torch",))
+        assert [script for script, (message, *modules) in found.items() if modules] == []
+        assert all(message.startswith("error: ") for message, *_ in found.values())
+
+    def test_help_imports_nothing_that_is_slow(self, workplace):
+        found = self.imported(
+            [(script, "--help") for script in SCRIPTS], ("torch", "numpy", "pandas", "pydantic", "PIL")
+        )
+        assert found == {script: ["0"] for script in SCRIPTS}
+
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("[a-z]*.py") if path.stem not in ("common", "rules"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_describes_every_option(call, script):
+    main = importlib.import_module(f"scripts.{script}").main
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    command = typer.main.get_command(app)
+    assert [option.name for option in command.params if not option.help] == []
+    code, out, said = call(script, "--help")
+    assert (code, said) == (0, "")
+    assert "Usage: " in out
+    assert main.__doc__.split()[0] in out
+    for option in command.params:
+        assert any(name in out for name in (*option.opts, option.name.upper())), option.name
+
+
+class TestRun:
+    """How exceptions reach the user."""
+
+    def end_of(self, monkeypatch, error: BaseException) -> object:
+        def main() -> None:
+            raise error
+
+        monkeypatch.setattr(sys, "argv", ["x"])
+        with pytest.raises(SystemExit) as caught:
+            common.run(main)
+        return caught.value.code
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (UserError("a.csv", "is empty", "delete it"), "error: a.csv: is empty; delete it"),
+            (OSError(errno.ENOSPC, "full", "a.csv"), "error: a.csv: no space is left on this disk; free some and run"),
+            (OSError(errno.EDQUOT, "quota", "a.csv"), "error: a.csv: no space is left on this disk"),
+            (PermissionError(errno.EACCES, "denied", "a.csv"), "error: a.csv: cannot be written (denied); change its"),
+            (OSError(errno.EROFS, "read only", "a.csv"), "error: a.csv: cannot be written (read only)"),
+            (NotADirectoryError(errno.ENOTDIR, "file", "a/b"), "error: a/b: lies in a file instead of a folder"),
+            (OSError(errno.ENOSPC, "full"), "error: .: no space is left on this disk"),
+        ],
+    )
+    def test_what_a_user_can_correct_is_a_sentence(self, monkeypatch, error, code):
+        assert str(self.end_of(monkeypatch, error)).startswith(code)
+
+    def test_interrupt_exits_with_130(self, monkeypatch):
+        assert self.end_of(monkeypatch, KeyboardInterrupt()) == 130
+
+    @pytest.mark.parametrize(
+        "error", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "none", "a.csv"), KeyError("a")]
+    )
+    def test_bugs_show_their_traceback(self, monkeypatch, error):
+        def main() -> None:
+            raise error
+
+        monkeypatch.setattr(sys, "argv", ["x"])
+        with pytest.raises(type(error)):
+            common.run(main)
 
 
 def test_full_disk_and_refused_files_are_sentences(workplace, call, monkeypatch):
@@ -199,7 +388,8 @@ def test_broken_data_is_found_by_check(workplace, call):
     assert "alpha_01.jpg" in out
 
 
-def test_folder_of_own_pictures(tmp_path, monkeypatch, call, data, recipe):
+@pytest.mark.slow
+def test_folders_of_own_images(tmp_path, monkeypatch, call, data, recipe):
     """The plain layout, PNG masks of 0 and 255, by the competition file in the repository."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "competitions", "competitions")
@@ -207,7 +397,7 @@ def test_folder_of_own_pictures(tmp_path, monkeypatch, call, data, recipe):
     Path("recipes/tiny.toml").write_text(tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)))
     for image in sorted((data / "train").iterdir()):
         part = "val" if image.stem.startswith("beta") else "train"
-        stem = image.stem.replace("beta", "alpha")  # as the training pictures: both folders count from 1
+        stem = image.stem.replace("beta", "alpha")  # as in the training folder: both count from 1
         for folder in (f"{part}_images", f"{part}_masks"):
             Path("own", folder).mkdir(parents=True, exist_ok=True)
         shutil.copy(image, Path("own", f"{part}_images", f"{stem}.jpg"))
@@ -219,152 +409,4 @@ def test_folder_of_own_pictures(tmp_path, monkeypatch, call, data, recipe):
     assert call("train", *own, "--recipe", "tiny", "--set", "train.epochs=2")[0] == 0
     code, out, _ = call("evaluate", *own, "--recipe", "tiny", "--set", "train.epochs=2")
     assert code == 0
-    assert "of 3 images" in out
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "competitions").glob("*.toml")))
-def test_make_knows_all_folds(name):
-    command = ["make", "-n", "-B", "train-all", f"COMPETITION={name}", "RECIPE=demo"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    trained = {line.split("--fold ")[1].split()[0] for line in done.stdout.splitlines() if "scripts.train" in line}
-    assert trained == {str(fold) for fold in range(load_competition(name).folds)}
-
-
-def test_make_prints_help():
-    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0
-    stages = {"check", "folds", "train", "train-all", "evaluate", "predict", "overlay", "demo", "test", "lint", "clean"}
-    for stage in stages:
-        assert f"\n  {stage} " in done.stdout
-
-
-@pytest.fixture
-def make(tmp_path):
-    """The Makefile in a folder of its own, with a Python that only writes down what it is asked to do."""
-    for name in ("Makefile", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("competitions", "recipes"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$*" >> calls\n')
-    python.chmod(0o755)
-    (tmp_path / ".venv" / "ready").touch()
-
-    def run(*arguments: str) -> list[str]:
-        (tmp_path / "calls").write_text("")
-        subprocess.run(["make", *arguments], cwd=tmp_path, capture_output=True, timeout=60, check=True)
-        return [re.match(r"-m scripts\.(\w+)", line).group(1) for line in (tmp_path / "calls").read_text().splitlines()]
-
-    return run
-
-
-@pytest.fixture
-def finish(tmp_path):
-    """Pretend that every stage is done for a recipe or several, in order."""
-
-    def touch(recipe: str = "baseline") -> None:
-        folders = [tmp_path / "runs" / f"carvana-{name}" for name in recipe.split("+")]
-        weights = [folder / f"fold{fold}" / "weights.safetensors" for folder in folders for fold in range(5)]
-        evaluation = tmp_path / "runs" / f"carvana-{recipe}" / "evaluation.json"
-        submission = tmp_path / "submissions" / f"carvana-{recipe}.csv.gz"
-        for path in [tmp_path / "folds" / "carvana.csv", *weights, evaluation, submission]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-
-    return touch
-
-
-def test_make_does_what_is_needed_and_no_more(make, finish, tmp_path):
-    assert make("train") == ["folds", "train"]
-    assert make("predict") == ["folds", *["train"] * 5, "evaluate", "predict"]
-    finish()
-    for goal in ("folds", "train", "train-all", "evaluate", "predict"):
-        assert make(goal) == [], "what is done is skipped"
-    assert make("predict", "FOLDS=0 1") == ["evaluate", "predict"], "other folds, another submission"
-    assert make("predict") == ["evaluate", "predict"], "and back"
-    finish()
-    assert make("predict", "DATA=elsewhere") == ["evaluate", "predict"]
-    assert make("predict") == ["evaluate", "predict"]
-    finish()
-    assert make("train", "SET=train.epochs=3") == ["train"], "a choice on the command line is a changed recipe"
-    assert make("train") == ["train"], "and so is its absence"
-    finish()
-    later = time.time() + 5  # clocks of file systems are coarse
-    os.utime(tmp_path / "recipes" / "baseline.toml", (later, later))
-    assert make("train-all") == ["train"] * 5, "on the same folds"
-
-
-def test_make_passes_choices_as_they_are(make, tmp_path):
-    make("train", 'SET=predict.flips=["none"] train.epochs=3', "SEED=7")
-    call = (tmp_path / "calls").read_text().splitlines()[-1]
-    assert call.endswith('--set predict.flips=["none"] --set train.epochs=3 --set seed=7')
-
-
-def test_make_trains_on_all_images_once(make, tmp_path):
-    assert make("train", "FOLD=all") == ["folds", "train"]
-    assert (tmp_path / "calls").read_text().splitlines()[-1].endswith("--recipe baseline --fold all")
-    for path in (tmp_path / "folds" / "carvana.csv", tmp_path / "runs/carvana-baseline/all/weights.safetensors"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert make("train", "FOLD=all") == []
-    assert make("train", "FOLD=0") == ["train"], "a fold is another training"
-
-
-@pytest.mark.parametrize(
-    ("choice", "sentence"),
-    [
-        ("FOLDS=all", "FOLDS=all cannot be judged: nothing is held out"),
-        ("RECIPE=cpu+cpu", "names a recipe twice"),
-    ],
-)
-def test_make_refuses_before_it_trains(make, tmp_path, choice, sentence):
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        make("predict", choice)
-    assert sentence in caught.value.stderr.decode()
-    assert (tmp_path / "calls").read_text() == ""
-
-
-def test_make_overlays_with_what_there_is(make, tmp_path):
-    """One's own folds, else one's own training on all images, else the network that came along."""
-
-    def chosen() -> str:
-        make("overlay", "IMG=photo.jpg")
-        return (tmp_path / "calls").read_text().split("--weights ")[1].strip()
-
-    assert chosen() == "runs/carvana-baseline"
-    boxed = tmp_path / "weights" / "carvana-cpu.safetensors"
-    for path in (boxed, tmp_path / "runs/carvana-baseline/fold0~1/weights.safetensors"):
-        path.parent.mkdir(parents=True)
-        path.touch()
-    assert chosen() == "weights/carvana-cpu.safetensors", "a run that was set aside is of another recipe"
-    own = tmp_path / "runs/carvana-baseline/all/weights.safetensors"
-    own.parent.mkdir()
-    own.touch()
-    assert chosen() == "runs/carvana-baseline"
-
-
-def test_make_trains_each_recipe_of_several_by_itself(make, finish, tmp_path):
-    both = "RECIPE=cpu+baseline"
-    assert make("predict", both) == ["folds", *["train"] * 10, "evaluate", "predict"]
-    calls = re.findall(r"scripts\.(\w+) .*--recipe (\S+)", (tmp_path / "calls").read_text())
-    once = [("train", "cpu")] * 5 + [("train", "baseline")] * 5
-    assert calls == [*once, ("evaluate", "cpu+baseline"), ("predict", "cpu+baseline")]
-    finish("cpu+baseline")
-    assert make("predict", both) == []
-    assert make("train-all", "RECIPE=cpu") == [], "trained for the mean is trained"
-    assert make("predict", both, "FOLDS=0 1") == ["evaluate", "predict"]
-    finish("cpu+baseline")
-    assert make("predict", both) == ["evaluate", "predict"]
-    finish("cpu+baseline")
-    (tmp_path / "runs" / "carvana-cpu" / "fold3" / "weights.safetensors").unlink()
-    assert make("evaluate", both) == ["train", "evaluate"], "what is missing, and what depends on it"
-
-
-def test_make_trains_one_recipe(make, tmp_path):
-    command = ["make", "train", "RECIPE=cpu+baseline"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith("error: cpu+baseline is several recipes; name the one to train")
-    assert not (tmp_path / "calls").exists()
-    assert not (tmp_path / "runs").exists()
+    assert "3 images" in out

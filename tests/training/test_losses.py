@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from segmentation_models_pytorch.losses import DiceLoss
 
 from pipeline.models.classes import Classes
 from pipeline.recipe import LossConfig
@@ -26,8 +27,6 @@ def test_terms_equal_their_formulas():
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_dice_equals_that_of_the_library(binary):
-    from segmentation_models_pytorch.losses import DiceLoss
-
     torch.manual_seed(0)
     logits, target = torch.randn(3, 2, 8, 8), torch.rand(3, 2, 8, 8)
     target = (target > 0.5).float() if binary else target

@@ -13,7 +13,6 @@
 Standard library only: the Makefile asks it before anything is installed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -88,16 +87,17 @@ def runs_folder(competition: str, recipe: str) -> Path:
     return RUNS / run_name(competition, recipe)
 
 
-def runs_folders(competition: str, recipes: Sequence[str], given: Path | None = None) -> list[Path]:
-    """Return the runs folder of each recipe, or `given` for a single recipe.
+def runs_folders(competition: str, recipe: str, given: Path | None = None) -> list[Path]:
+    """Return the runs folder of each recipe of ``cpu+baseline``, or `given` for a single recipe.
 
     Raises:
         UserError: one folder is given for several recipes.
     """
+    names = recipe.split("+")
     if given is None:
-        return [runs_folder(competition, recipe) for recipe in recipes]
-    if len(recipes) > 1:
-        raise UserError(given, f"is one folder for {len(recipes)} recipes, {'+'.join(recipes)}", "give no folder")
+        return [runs_folder(competition, name) for name in names]
+    if len(names) > 1:
+        raise UserError(given, f"is one folder for {len(names)} recipes, {recipe}", "give no folder")
     return [given]
 
 

@@ -33,12 +33,10 @@ def main(
     from pipeline import paths
     from pipeline.competition import load_competition
     from pipeline.options import parse_data, parse_folds, parse_overrides
-    from pipeline.recipe import load_recipe
-    from pipeline.stages import split_recipe_names
+    from pipeline.recipe import load_recipes
 
-    chosen, names = load_competition(competition), split_recipe_names(recipe)
-    recipes = [load_recipe(name, parse_overrides(overrides, seed)) for name in names]
-    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, names, runs)
+    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
+    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, recipe, runs)
 
     from pipeline.report.oof import write_oof_report
 

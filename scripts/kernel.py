@@ -1,5 +1,6 @@
 """Write folders for `kaggle kernels push`: training or inference on Kaggle's GPUs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,33 +32,19 @@ def main(
     from pipeline.kaggle.kernel.weights_dataset import write_weights_dataset
     from pipeline.options import parse_folds, parse_overrides, parse_paths
     from pipeline.paths import inference_kernel_folder, kernel_folder, weights_dataset_folder
-    from pipeline.recipe import load_recipe
-    from pipeline.stages import split_recipe_names
+    from pipeline.recipe import load_recipes
 
-    chosen, names = load_competition(competition), split_recipe_names(recipe)
-    recipes = [load_recipe(name, parse_overrides(overrides, seed)) for name in names]
+    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
     numbers, account = parse_folds(folds, chosen.folds), user or account_name()
     folder = out or (inference_kernel_folder if predict else kernel_folder)(competition, recipe)
     steps = [f"kaggle kernels push -p {folder}"]
     if predict:
         packed = weights_dataset_folder(competition, recipe)
-        dataset = [
-            *dataset,
-            write_weights_dataset(competition, recipe, numbers, packed, account, parse_paths([wheels])),
-        ]
+        address = write_weights_dataset(competition, recipe, numbers, packed, account, parse_paths([wheels]))
+        dataset = [*dataset, address]
         steps.insert(0, f"kaggle datasets create -p {packed}")
-    files = write_kernel(
-        chosen,
-        recipes,
-        folder,
-        account,
-        folds=numbers,
-        minutes=minutes,
-        predict=predict,
-        resume=resume,
-        datasets=dataset,
-    )
-    for path in files:
+    writer = partial(write_kernel, chosen, recipes, folder, account, folds=numbers, datasets=dataset)
+    for path in writer(minutes=minutes, predict=predict, resume=resume):
         print(path)
     for step in steps:
         print(f"next: .venv/bin/{step}")

@@ -1,6 +1,7 @@
 """Predict the test set with all trained folds and write a checked submission."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,29 +41,16 @@ def main(
     from pipeline import paths
     from pipeline.competition import load_competition
     from pipeline.options import parse_data, parse_folds, parse_overrides
-    from pipeline.recipe import load_recipe
-    from pipeline.stages import split_recipe_names
+    from pipeline.recipe import load_recipes
 
-    chosen, names = load_competition(competition), split_recipe_names(recipe)
-    recipes = [load_recipe(name, parse_overrides(overrides, seed)) for name in names]
-    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, names, runs)
-    path = out or paths.submission_csv(competition, recipe)
+    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
+    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, recipe, runs)
+    results, path = runs or paths.runs_folder(competition, recipe), out or paths.submission_csv(competition, recipe)
 
     from pipeline.evaluation.predict import predict_as_evaluated
 
-    finished = predict_as_evaluated(
-        chosen,
-        recipes,
-        parse_data(data, competition),
-        runs_folders,
-        numbers,
-        runs or paths.runs_folder(competition, recipe),
-        path,
-        threshold=threshold,
-        minutes=minutes,
-        best_effort=best_effort,
-    )
-    if not finished:
+    predict = partial(predict_as_evaluated, threshold=threshold, minutes=minutes, best_effort=best_effort)
+    if not predict(chosen, recipes, parse_data(data, competition), runs_folders, numbers, results, path):
         sys.exit(3)
     print(path)
 

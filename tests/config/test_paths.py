@@ -81,10 +81,10 @@ class TestNames:
         assert str(paths.submission_spool(path)) == spool
 
     def test_each_recipe_has_a_runs_folder(self):
-        assert paths.runs_folders("cars", ["a", "b"]) == [Path("runs/cars-a"), Path("runs/cars-b")]
-        assert paths.runs_folders("cars", ["a"], Path("given")) == [Path("given")]
+        assert paths.runs_folders("cars", "a+b") == [Path("runs/cars-a"), Path("runs/cars-b")]
+        assert paths.runs_folders("cars", "a", Path("given")) == [Path("given")]
         with pytest.raises(UserError) as caught:
-            paths.runs_folders("cars", ["a", "b"], Path("given"))
+            paths.runs_folders("cars", "a+b", Path("given"))
         assert str(caught.value) == "given: is one folder for 2 recipes, a+b; give no folder"
 
 

@@ -1,5 +1,5 @@
 # From a competition's download to a scored submission. Plain `make` lists the targets.
-# A finished stage is skipped. It runs again when its recipe, folds, data or options change.
+# Finished stages are skipped until recipe, folds or options change; for evaluate and predict also DATA.
 
 COMPETITION ?= carvana
 RECIPE      ?= baseline

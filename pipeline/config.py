@@ -1,6 +1,7 @@
 """Validation of configuration files: a parsed TOML file in, a frozen model out, errors that name file, key and fix."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +13,9 @@ from pipeline.errors import UserError
 
 
 class Config(BaseModel):
-    """Base class of every table in a configuration file: immutable, and unknown keys are errors."""
+    """Base class of every table in a configuration file: immutable, finite numbers only, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 Model = TypeVar("Model", bound=Config)
@@ -22,6 +23,7 @@ Model = TypeVar("Model", bound=Config)
 _EXPECTED = {
     "bool": "expected true or false",
     "dict": "expected a table",
+    "finite_number": "expected a finite number",
     "float": "expected a number",
     "greater_than": "expected more than {gt:g}",
     "greater_than_equal": "expected {ge:g} or more",
@@ -30,11 +32,10 @@ _EXPECTED = {
     "less_than_equal": "expected {le:g} or less",
     "list": "expected a list in brackets",
     "literal_error": "expected {expected}",
-    "missing_argument": "expected more values",
     "model": "expected a table",
-    "path": "expected a path in quotes",
     "string": "expected a text in quotes",
-    "too_short": "expected at least {min_length} values",
+    "too_long": "expected {max_length} or fewer values",
+    "too_short": "expected {min_length} or more values",
     "tuple": "expected a list in brackets",
     "union_tag_invalid": "expected one of {expected_tags}",
 }
@@ -44,7 +45,7 @@ _EXPECTED = {
 def validate_config(
     model: type[Model], values: dict[str, Any], path: Path, renamed: Mapping[str, str] | None = None
 ) -> Model:
-    """Build `model` from parsed values.
+    """Build `model` from parsed values. A value of another kind is not converted: ``"8"`` and ``true`` are no numbers.
 
     Args:
         model: the class to build.
@@ -56,7 +57,8 @@ def validate_config(
         UserError: keys are unknown, missing or have values of the wrong kind; all of them are reported.
     """
     try:
-        return model.model_validate(values)
+        # Only from JSON does pydantic's strict mode read lists as tuples and text as paths. TOML's dates become text.
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise _user_error(error, model, path, renamed or {}) from None
 
@@ -78,7 +80,7 @@ def _unknown_keys(error: ValidationError) -> list[str]:
 
 def _key(fault: ErrorDetails) -> str:
     """Return the dotted key of a fault. Tagged unions put their tag into the location, which is not in the file."""
-    return ".".join(str(part) for part in fault["loc"] if not str(part).startswith("tag:")) or "the file"
+    return ".".join(str(part) for part in fault["loc"] if not str(part).startswith("tag:"))
 
 
 def _describe(fault: ErrorDetails, model: type[BaseModel], renamed: Mapping[str, str]) -> tuple[str, str]:
@@ -87,10 +89,13 @@ def _describe(fault: ErrorDetails, model: type[BaseModel], renamed: Mapping[str,
     if kind == "extra_forbidden":
         if key in renamed:
             return f"{key} is now called {renamed[key]}", "rename it"
+        if key in known_keys(model):
+            table = key.rpartition(".")[0]
+            return f"{key} is a key of another kind of {table}", f"remove it or change {table}.name"
         return f"{key} is not a known key", _suggest(key, model)
     if kind == "missing":
         return f"{key} is missing", "add it"
-    what = f"{key} is {_shorten(repr(fault['input']))}"
+    what = f"{key} is {_shorten(repr(fault['input']))}" if fault["loc"] else "its keys contradict each other"
     if kind == "value_error":
         return what, fault["msg"].removeprefix("Value error, ")
     starts = sorted((start for start in _EXPECTED if kind.startswith(start)), key=len)

@@ -1,5 +1,6 @@
 """Turn the text of command-line options into values. The Makefile passes every option as one string."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.toml import split_assignments
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
 def parse_data(text: str, competition: str) -> Path:
@@ -38,12 +41,12 @@ def parse_numbers(text: str, option: str) -> list[float]:
     """Convert ``"0.5 0.3"`` or ``"0.5,0.3"`` to numbers.
 
     Raises:
-        UserError: a word is not a number.
+        UserError: a word is not a finite number.
     """
-    try:
-        return [float(word) for word in text.replace(",", " ").split()]
-    except ValueError:
-        raise UserError(f"{option} '{text}'", "is not a list of numbers", "separate numbers by spaces") from None
+    words = text.replace(",", " ").split()
+    if not all(_NUMBER.fullmatch(word) for word in words):
+        raise UserError(f"{option} '{text}'", "is not a list of numbers", "separate numbers by spaces")
+    return [float(word) for word in words]
 
 
 def parse_paths(texts: Sequence[str]) -> list[Path]:

@@ -7,15 +7,32 @@ The Makefile includes the result, so that paths and facts from TOML files are st
         $(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe cpu --fold 0
 """
 
+import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.files import write_text
 from pipeline.stages import Stage, fold_numbers, folds_stage, result_stages, split_recipe_names, train_stage
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+
+
+def write_rules(path: Path, competition: str, recipe: str) -> None:
+    """Write `makefile_rules` to a file that is not older than the files it is made from.
+
+    A source dated in the future, by a wrong clock, would otherwise make the Makefile remake the file without end.
+
+    Raises:
+        UserError: see `makefile_rules`.
+    """
+    write_text(path, makefile_rules(competition, recipe))
+    sources = [*paths.COMPETITIONS.glob("*.toml"), *Path(__file__).parent.glob("*.py")]
+    newest = max(time.time(), *(source.stat().st_mtime for source in sources))
+    os.utime(path, (newest, newest))
 
 
 def makefile_rules(competition: str, recipe: str) -> str:
@@ -79,7 +96,7 @@ def _one_weights_file(competition: str, recipes: Sequence[str]) -> str:
         joined = "+".join(recipes)
         message = f"RECIPE={joined} is an ensemble; train one of its recipes, or all with make train-all"
         return f"$(if $(filter train,$(MAKECMDGOALS)),$(error {message}))"
-    return _weights_files(competition, recipes, "$(FOLD)")
+    return _weights_files(competition, recipes, "$(or $(FOLD),0)")
 
 
 def _rule(stage: Stage, options: str, *more: Path | str) -> str:

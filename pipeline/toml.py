@@ -59,7 +59,7 @@ def merge_tables(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
 def split_assignments(text: str) -> list[str]:
     """Split ``a.b=1 c={x = 2}`` at the spaces between assignments.
 
-    Spaces inside brackets, braces and quotes, and around ``=``, belong to a value.
+    Spaces inside brackets, braces and quotes belong to a value.
 
     Args:
         text: zero or more ``table.key=value`` assignments separated by spaces.
@@ -96,8 +96,8 @@ def apply_overrides(values: dict[str, Any], assignments: Sequence[str]) -> dict[
     result = copy.deepcopy(values)
     for assignment in assignments:
         dotted, equals, text = assignment.partition("=")
-        *tables, key = dotted.strip().split(".")
-        if not equals or not key:
+        *tables, key = names = dotted.strip().split(".")
+        if not equals or not all(names):
             raise UserError(f"--set {assignment}", "is not an assignment", "write table.key=value: train.epochs=3")
         try:
             value = tomllib.loads(f"value = {text}")["value"]

@@ -19,7 +19,6 @@ def main(
     """Write one row per image: the image, its mask over it, missed pixels (yellow) and added pixels (cyan)."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.report.compare import write_comparison
     from pipeline.submission.score import score_submission, solution_csv
     from pipeline.submission.shapes import expected_shapes
 
@@ -28,6 +27,9 @@ def main(
     if not image:
         scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))
         image = scores.groupby("id").score.mean().nsmallest(worst).index.tolist()
+
+    from pipeline.report.compare import write_comparison
+
     write_comparison(chosen, folder, file, truth, image, out)
     print(out)
 

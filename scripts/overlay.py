@@ -21,13 +21,15 @@ def main(
     ] = None,
 ) -> None:
     """Write <name>_mask.png and <name>_overlay.jpg for each image."""
-    from pipeline.inference.overlay import write_overlays
     from pipeline.options import parse_paths, require_option
     from pipeline.paths import default_weights
 
     files = parse_paths(images)
     require_option(files, "IMG", "make overlay IMG=image.jpg")
     source = Path(weights) if weights else default_weights(competition, recipe)
+
+    from pipeline.inference.overlay import write_overlays
+
     for path in write_overlays(source, files, out, threshold):
         print(path)
 

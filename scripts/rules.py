@@ -9,14 +9,13 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this runs with the Python of the
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import write_text
-from pipeline.rules import makefile_rules
+from pipeline.rules import write_rules
 
 
 def main() -> None:
     """Write the file that the Makefile names in RULES; names come from the environment."""
     try:
-        write_text(Path(os.environ["RULES"]), makefile_rules(os.environ["COMPETITION"], os.environ["RECIPE"]))
+        write_rules(Path(os.environ["RULES"]), os.environ["COMPETITION"], os.environ["RECIPE"])
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -225,6 +225,7 @@ class TestStages:
 
     def test_several_folds_are_trained_one_after_another(self, calls):
         assert [option(call, "--fold") for call in calls("train", "FOLD=3 1")[1:]] == ["3", "1"]
+        assert option(calls("train", "FOLD=", "RECIPE=cpu")[-1], "--fold") == "0", "empty is the default"
 
     def test_each_recipe_of_an_ensemble_is_trained_by_itself(self, calls, make, place):
         both = "RECIPE=cpu+baseline"

@@ -205,6 +205,7 @@ def test_two_recipes_are_averaged(workplace, call, untouched_runs, untouched_tab
         ("render", ("--out", "new", "--width", "8"), "--width, --height: images of 8×640 are not supported"),
         ("score", ("none.csv", *TINY), "none.csv"),
         ("compare", ("data/solution.csv", *TINY, "--out", "x.jpg", "--image", "psi.jpg"), "has no row for psi.jpg"),
+        ("compare", ("data/solution.csv", *TINY, "--out", "x.txt", "--image", "psi.jpg"), "is not a .jpg or .png file"),
         ("check_submission", ("data/test", *TINY), "data/test"),
     ],
 )

@@ -73,7 +73,7 @@ def prediction_interval(
     Wider than the interval of `estimate_mean`: both the groups at hand and the unseen ones are random draws.
 
     Args:
-        values: (images,) float.
+        values: (images,) scores in [0, 1]; so is the interval.
         groups: (images,) the group of each image.
         test_groups: number of unseen groups.
         samples: bootstrap samples.
@@ -83,7 +83,7 @@ def prediction_interval(
     rng = np.random.default_rng(0)
     here = rng.choice(means, (samples, len(means))).mean(axis=1)
     unseen = np.array([rng.choice(means, test_groups).mean() for _ in range(samples)])
-    low, high = np.quantile(values.mean() + unseen - here, _QUANTILES)
+    low, high = np.clip(np.quantile(values.mean() + unseen - here, _QUANTILES), 0, 1)
     return Estimate(value=float(values.mean()), low=float(low), high=float(high))
 
 

@@ -40,8 +40,10 @@ def write_comparison(
         out: a .jpg or .png file.
 
     Raises:
-        UserError: an id is missing in a file or has no image, or a file cannot be read.
+        UserError: an id is missing in a file or has no image, a file cannot be read, or `out` is no picture.
     """
+    if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise UserError(out, "is not a .jpg or .png file", "change its name")
     samples = {sample.id: sample for sample in load_test_samples(competition, data)}
     predicted, true = (read_rows(path, competition, ids) for path in (submission, solution))
     rows = []

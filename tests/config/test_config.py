@@ -1,11 +1,12 @@
 """TOML files are parsed, merged, overridden and validated; every fault names the file, the key and the fix."""
 
 import pickle
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.config import Config, known_keys, validate_config
 from pipeline.errors import UserError
@@ -29,6 +30,7 @@ class Outer(Config):
     options: dict[str, int] = Field(default={})
     inner: Inner = Inner()
     stages: tuple[Inner, ...] = ()
+    size: tuple[int, int] = (1, 2)
 
     @field_validator("title")
     @classmethod
@@ -36,6 +38,12 @@ class Outer(Config):
         if title == "bad":
             raise ValueError("expected a good title")
         return title
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Outer":
+        if self.title in self.names:
+            raise ValueError("expected another title than names")
+        return self
 
 
 def fault(renamed: dict[str, str] | None = None, **values: object) -> str:
@@ -161,6 +169,7 @@ class TestApplyOverrides:
         [
             ("train.epochs", "--set train.epochs: is not an assignment; write table.key=value: train.epochs=3"),
             ("=3", "--set =3: is not an assignment; write table.key=value: train.epochs=3"),
+            (".epochs=3", "--set .epochs=3: is not an assignment; write table.key=value: train.epochs=3"),
             ("train.=3", "--set train.=3: is not an assignment; write table.key=value: train.epochs=3"),
             ("train.epochs.x=3", "--set train.epochs.x=3: epochs is a value, not a table; correct the key"),
             ("train.epochs.x.y=3", "--set train.epochs.x.y=3: epochs is a value, not a table; correct the key"),
@@ -189,9 +198,22 @@ class TestValidateConfig:
             ({"count": 1.5}, "count is 1.5; expected a whole number"),
             ({"count": 0}, "count is 0; expected 1 or more"),
             ({"flag": "perhaps"}, "flag is 'perhaps'; expected true or false"),
-            ({"weights": 3}, "weights is 3; expected a path in quotes"),
+            ({"weights": 3}, "weights is 3; expected a text in quotes"),
             ({"names": "a"}, "names is 'a'; expected a list in brackets"),
-            ({"names": []}, "names is []; expected at least 1 values"),
+            ({"names": []}, "names is []; expected 1 or more values"),
+            ({"size": [1]}, "size.1 is missing; add it"),
+            ({"size": [1, 2, 3]}, "size is [1, 2, 3]; expected 2 or fewer values"),
+            ({"count": True}, "count is True; expected a whole number"),
+            ({"count": "1"}, "count is '1'; expected a whole number"),
+            ({"count": 1.0}, "count is 1.0; expected a whole number"),
+            ({"flag": "yes"}, "flag is 'yes'; expected true or false"),
+            ({"flag": 1}, "flag is 1; expected true or false"),
+            ({"inner": {"rate": True}}, "inner.rate is True; expected a number"),
+            ({"inner": {"rate": "0.01"}}, "inner.rate is '0.01'; expected a number"),
+            ({"inner": {"rate": float("inf")}}, "inner.rate is inf; expected a finite number"),
+            ({"inner": {"rate": float("nan")}}, "inner.rate is nan; expected a finite number"),
+            ({"count": date(2026, 1, 2)}, "count is '2026-01-02'; expected a whole number"),
+            ({"title": "t", "names": ["t"]}, "its keys contradict each other; expected another title than names"),
             ({"options": 3}, "options is 3; expected a table"),
             ({"options": {"x": "y"}}, "options.x is 'y'; expected a whole number"),
             ({"inner": 3}, "inner is 3; expected a table"),
@@ -259,5 +281,6 @@ class TestValidateConfig:
             *(f"inner.{name}" for name in inner),
             "stages",
             *(f"stages.{name}" for name in inner),
+            "size",
         ]
         assert known_keys(Inner, "x.") == ["x.rate", "x.momentum", "x.kind"]

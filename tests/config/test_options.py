@@ -67,7 +67,7 @@ class TestNumbers:
     def test_numbers_are_separated_by_spaces_or_commas(self, text, numbers):
         assert parse_numbers(text, "--weights") == numbers
 
-    @pytest.mark.parametrize("text", ["x", "0.5 x", "0.5;0.3", "1/2", "'1'"])
+    @pytest.mark.parametrize("text", ["x", "0.5 x", "0.5;0.3", "1/2", "'1'", "nan", "inf", "1_0", "٣", "1e999"])
     def test_other_text_is_refused_with_its_option(self, text):
         with pytest.raises(UserError) as caught:
             parse_numbers(text, "--weights")

@@ -119,7 +119,7 @@ class TestMistakes:
             ('name = "unet"\nwidth = 8\ndepth = 2', "", "network.name is missing; add it"),
             ("learning_rate = 0.01", "learning_rate = -1", "train.learning_rate is -1; expected more than 0"),
             ("learning_rate = 0.01", "learning_rate = 0", "train.learning_rate is 0; expected more than 0"),
-            ("learning_rate = 0.01", "learning_rate = nan", "train.learning_rate is nan; expected more than 0"),
+            ("learning_rate = 0.01", "learning_rate = nan", "train.learning_rate is nan; expected a finite number"),
             ("batch_size = 2", "batch_size = 2\nema_decay = 1", "train.ema_decay is 1; expected less than 1"),
             ("batch_size = 2", "batch_size = 2\nwarmup = 1.01", "train.warmup is 1.01; expected 1 or less"),
             (
@@ -143,7 +143,7 @@ class TestMistakes:
                 "train.resize_schedule.0.until is 1; expected less than 1",
             ),
             ("[train]", "[predict]\nthreshold = 1\n[train]", "predict.threshold is 1; expected less than 1"),
-            ("[train]", "[predict]\nflips = []\n[train]", "predict.flips is []; expected at least 1 values"),
+            ("[train]", "[predict]\nflips = []\n[train]", "predict.flips is []; expected 1 or more values"),
             ("[train]", "[augment]\nrotate = 181\n[train]", "augment.rotate is 181; expected 180 or less"),
             ("[train]", "[augment]\nscale = 1\n[train]", "augment.scale is 1; expected less than 1"),
         ],

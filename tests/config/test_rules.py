@@ -1,13 +1,15 @@
 """Stages of a competition and a recipe, and the Makefile rules written from them."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.rules import makefile_rules
+from pipeline.rules import makefile_rules, write_rules
 from pipeline.stages import (
     competition_files,
     fold_numbers,
@@ -170,3 +172,13 @@ def test_rules_are_written_by_a_python_without_packages():
     done = subprocess.run(command, env=environment | {"RECIPE": "c"}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: recipes/c.toml: no such file; files in recipes/ are: a, b\n"
+
+
+def test_rules_are_never_older_than_their_sources():
+    """Else a competition file from the future makes the Makefile remake the rules without end."""
+    path, source = Path("rules.mk"), Path("competitions/cars.toml")
+    write_rules(path, "cars", "a")
+    assert path.read_text() == makefile_rules("cars", "a")
+    os.utime(source, (time.time() + 1e5,) * 2)
+    write_rules(path, "cars", "a")
+    assert path.stat().st_mtime >= source.stat().st_mtime

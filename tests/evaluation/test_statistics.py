@@ -47,6 +47,14 @@ def test_prediction_interval_holds_for_unseen_groups():
     assert alone / 300 < 0.8
 
 
+def test_prediction_interval_stays_within_the_range_of_scores():
+    values = np.array([0.2, 1.0, 1.0, 1.0, 1.0])
+    expected = prediction_interval(values, np.arange(5), 1)
+    assert 0 <= expected.low < 0.5
+    assert expected.high == 1
+    assert prediction_interval(1 - values, np.arange(5), 1).low == 0
+
+
 @pytest.mark.parametrize(
     ("low", "high", "positive", "significant"),
     [(0.1, 0.3, True, True), (-0.3, -0.1, False, True), (-0.1, 0.1, False, False), (0.0, 0.1, False, False)],

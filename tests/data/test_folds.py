@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.model_selection  # noqa: F401  the import takes seconds: once for all tests of a process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,6 +8,7 @@ from pipeline.inference.ensemble import Ensemble, choose_prediction_device, load
 from pipeline.inference.tta import flip
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import Classes
+from pipeline.models.device import ComputeDevice
 from pipeline.models.zoo import build_model
 from tests.helpers import changed_recipe
 from tests.inference.models import CPU, Constant, Redness, Slope
@@ -66,7 +67,10 @@ def test_models_of_different_recipes_are_no_member(recipe, tmp_path):
     for name, other in (("a", recipe), ("b", changed_recipe(recipe, seed=1))):
         metadata = WeightsMetadata("tiny", "0", "", "1", "0", "", "")
         save_weights(tmp_path / f"{name}.safetensors", build_model(other.network), other, metadata)
-    with pytest.raises(UserError, match=r"b\.safetensors: was trained with another recipe .*seed: 0 / 1"):
+    with pytest.raises(
+        UserError,
+        match=r"b\.safetensors: was trained .* than \S*a\.safetensors \(.*seed: 0 / 1.*; give .* RECIPE=one\+other$",
+    ):
         load_ensemble_member([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], CPU)
 
 
@@ -75,7 +79,9 @@ def test_models_of_different_classes_are_no_member(recipe, tmp_path):
         metadata = WeightsMetadata("tiny", "0", "", "1", "0", "", "", classes=names)
         model = build_model(recipe.network, metadata.model_classes())
         save_weights(tmp_path / f"{name}.safetensors", model, recipe, metadata)
-    with pytest.raises(UserError, match=r"b\.safetensors: has other classes than .*a\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"b\.safetensors: has other classes than .*a\.safetensors; train both on one competition$"
+    ):
         load_ensemble_member([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], CPU)
 
 
@@ -108,6 +114,19 @@ def test_a_member_averages_the_models_of_all_files_with_the_flips_of_its_recipe(
     assert torch.allclose(member.ensemble(IMAGES), expected, atol=1e-6)
     weight = next(parameter for parameter in member.ensemble.models[1].parameters() if parameter.ndim == 4)
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_recipe_of_the_first_file_counts(two_folds, recipe):
+    models, paths = two_folds
+    metadata = WeightsMetadata("tiny", "1", "", "1", "0", "", "", classes='["a", "b"]', exclusive="yes")
+    save_weights(paths[1], models[1], changed_recipe(recipe, predict__flips=["none"]), metadata)
+    assert load_ensemble_member(paths, CPU)[0].recipe == recipe
+
+
+def test_models_are_moved_to_the_device(two_folds):
+    _, paths = two_folds
+    member, _ = load_ensemble_member(paths, ComputeDevice(torch.device("meta"), "float32", "test"))
+    assert {parameter.device.type for model in member.ensemble.models for parameter in model.parameters()} == {"meta"}
 
 
 def test_the_flips_of_today_s_recipe_replace_those_of_the_training(two_folds, recipe):

@@ -33,6 +33,11 @@ def test_upsampling_equals_a_slow_loop(size):
     assert large == pytest.approx(slow_bilinear(small, *size))
 
 
+def test_probabilities_of_native_size_are_not_copied():
+    probability = torch.rand(1, 2, 7, 9)
+    assert upsample(probability, (7, 9)) is probability
+
+
 def test_upsampling_before_thresholding_is_better():
     y, x = np.mgrid[:256, :256]
     truth = torch.from_numpy((x - 130) ** 2 + (y - 120) ** 2 < 80**2)
@@ -119,6 +124,10 @@ class TestRows:
 
     def test_objects_of_every_class_get_rows(self, competition):
         objects = changed_competition(competition, csv__rows="instance", csv__empty="-1", masks__may_be_empty=True)
+        objects = changed_competition(objects, csv__order="column")
         masks = np.concatenate([self.MASKS, np.zeros_like(self.MASKS), self.MASKS])
         rows = RowEncoder(objects, make_postprocess(objects, [0.5] * 3, [0.0, 0.0, 2 / 48])).encode(masks)
         assert [class_index for class_index, _ in rows] == [0, 0, 1, 2]
+        large = np.zeros((6, 8), dtype=bool)
+        large[1:3, 1:4] = True
+        assert rows[-1][1] == mask_to_rle(large, rle_format(objects))

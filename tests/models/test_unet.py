@@ -40,6 +40,11 @@ def test_padding_replicates_the_last_row_and_column(size, multiple, padded):
     assert torch.equal(result[..., -1, -1], image[..., -1, -1])
 
 
+def test_nothing_is_padded_where_the_size_fits():
+    image = torch.rand(1, 2, 8, 12)
+    assert pad_to_multiple(image, 4) is image
+
+
 def test_padding_does_not_change_the_logits_inside():
     """An image of a multiple of the stride gives the same logits as part of a replicated larger one."""
     torch.manual_seed(0)
@@ -52,7 +57,7 @@ CONFIGS = {
     "bilinear": UNetConfig(name="unet", width=4, depth=2),
     "transpose": UNetConfig(name="unet", width=4, depth=2, up="transpose", norm="none"),
     "capped": UNetConfig(name="unet", width=6, depth=2, norm="group", max_width=10),
-    "stem": UNetConfig(name="unet", width=4, depth=2, stem=2),
+    "stem": UNetConfig(name="unet", width=4, depth=3, stem=2),
 }
 
 
@@ -68,12 +73,15 @@ def test_logits_equal_those_of_the_drawing(config):
     torch.manual_seed(0)
     model = UNet(config, 3, 2).eval()
     image = torch.rand(2, 3, 15, 22)
-    padded = pad_to_multiple(image, 4 * config.stem)
+    padded = pad_to_multiple(image, config.stem * 2**config.depth)
     levels = [model.encoder[0](space_to_depth(padded, config.stem))]
     for block in model.encoder[1:]:
         n, c, h, w = levels[-1].shape
         levels.append(block(levels[-1].reshape(n, c, h // 2, 2, w // 2, 2).amax(dim=(3, 5))))
-    y = model.decoder[1](model.decoder[0](levels[2], levels[1]), levels[0])
+    y = levels.pop()
+    for block in model.decoder:
+        y = block(y, levels.pop())
+    assert not levels
     logits = model(image)
     assert logits.shape == (2, 2, 15, 22)
     whole = torch.nn.functional.pad(logits, (0, padded.shape[3] - 22, 0, padded.shape[2] - 15))

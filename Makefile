@@ -101,7 +101,7 @@ lint: .venv/ready ## check style and types
 format: .venv/ready ## format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 mutate: .venv/ready ## run mutation tests on the pure functions
-	$(RUN).mutate
+	$(PY) -m tests.mutants
 architecture: .venv/ready ## draw docs/architecture.svg from the imports
 	$(RUN).draw_architecture
 clean: ## delete what the demonstration and the tests made

@@ -15,8 +15,7 @@ from pipeline.models.checkpoint import (
 )
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.ema import update_ema
-from pipeline.models.unet import UNet, UpBlock, pad_to_multiple
-from pipeline.models.zoo import MEAN, STD, build_model, count_parameters
+from pipeline.models.zoo import MEAN, STD, build_model
 from pipeline.recipe import Recipe, SMPConfig, UNetConfig
 
 NETWORKS = {
@@ -111,12 +110,6 @@ def test_learns_one_image(name):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_paper_s_unet_has_the_known_number_of_parameters():
-    """64-1024 with transposed convolutions; convolutions before a normalization have no bias."""
-    model = UNet(UNetConfig(name="unet", width=64, depth=4, up="transpose"))
-    assert count_parameters(model) == 31_037_633
-
-
 def test_input_is_normalized_by_the_constants():
     model = build_model(NETWORKS["unet"])
     model.network = nn.Identity()
@@ -124,39 +117,6 @@ def test_input_is_normalized_by_the_constants():
     expected = [(value - mean) / std for value, mean, std in zip((10, 200, 255), MEAN, STD, strict=True)]
     assert model(pixel).flatten().tolist() == pytest.approx(expected, rel=1e-5)
     assert not any("mean" in key or "std" in key for key in model.state_dict())
-
-
-def test_up_block_upsamples_between_pixel_centers_and_puts_the_skip_first():
-    """Bilinear upsampling by 2 with pixel centers as corners are not aligned: weights 3/4 and 1/4."""
-    block = UpBlock(1, 1, "bilinear", "none")
-    with torch.no_grad():
-        block.upsample[0].weight.fill_(1.0)
-        block.upsample[0].bias.zero_()
-    x = torch.tensor([[[[0.0, 4.0]]]])
-    assert block.upsample(x).tolist() == [[[[0.0, 1.0, 3.0, 4.0]] * 2]]
-    block.conv = nn.Identity()
-    merged = block(x, torch.full((1, 1, 2, 4), 7.0))
-    assert merged[0, 0].unique().tolist() == [7.0]
-    assert merged[0, 1, 0].tolist() == [0.0, 1.0, 3.0, 4.0]
-
-
-@pytest.mark.parametrize(
-    ("size", "multiple", "padded"), [((5, 7), 4, (8, 8)), ((8, 8), 4, (8, 8)), ((1, 9), 8, (8, 16))]
-)
-def test_padding_replicates_the_last_row_and_column(size, multiple, padded):
-    image = torch.rand(1, 2, *size)
-    result = pad_to_multiple(image, multiple)
-    assert result.shape[2:] == padded
-    assert torch.equal(result[..., : size[0], : size[1]], image)
-    assert torch.equal(result[..., -1, -1], image[..., -1, -1])
-
-
-def test_padding_does_not_change_the_logits_inside():
-    """An image of a multiple of the stride gives the same logits as part of a replicated larger one."""
-    torch.manual_seed(0)
-    model = UNet(UNetConfig(name="unet", width=4, depth=1, norm="none")).eval()
-    image = torch.rand(1, 3, 15, 16)
-    assert torch.allclose(model(image), model(pad_to_multiple(image, 2))[..., :15, :])
 
 
 def test_unknown_architecture_and_encoder_are_named():

@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.inference.broken import BrokenImagesError
 from pipeline.models.checkpoint import load_weights, save_weights
 from pipeline.paths import fold_run
 from pipeline.recipe import load_recipe
@@ -353,6 +354,10 @@ class TestRun:
     )
     def test_what_a_user_can_correct_is_a_sentence(self, monkeypatch, error, code):
         assert str(self.end_of(monkeypatch, error)).startswith(code)
+
+    def test_an_error_may_have_an_exit_code_of_its_own(self, monkeypatch, capsys):
+        assert self.end_of(monkeypatch, BrokenImagesError("a.csv", "is filled", "look")) == 3
+        assert capsys.readouterr().err == "error: a.csv: is filled; look\n"
 
     def test_interrupt_exits_with_130(self, monkeypatch):
         assert self.end_of(monkeypatch, KeyboardInterrupt()) == 130

@@ -77,10 +77,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
             _rule(train_stage(competition, name, fold), "$(DATA_OPTIONS) $(SET_OPTIONS)", stamp) for fold in every_fold
         ]
     for stage in (evaluation, submission):
-        options = '$(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS"'
-        if stage is submission:
-            options += " $(if $(ALLOW_BROKEN),--allow-broken)"
-        lines.append(_rule(stage, options, runs / ".scope", "$(TRAINED)"))
+        lines.append(_rule(stage, '$(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS"', runs / ".scope", "$(TRAINED)"))
     return "\n".join(lines) + "\n"
 
 

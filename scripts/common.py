@@ -36,7 +36,9 @@ RunsOption = Annotated[Path | None, typer.Option("--runs", help="Runs folder; ru
 AllowBrokenOption = Annotated[
     bool,
     typer.Option(
-        "--allow-broken", help="Accept a file with fallback masks for broken images; without it, exit code 3."
+        "--allow-broken",
+        envvar="ALLOW_BROKEN",
+        help="Accept a file with fallback masks for broken images; without it, exit code 3.",
     ),
 ]
 MinutesOption = Annotated[float | None, typer.Option(help="Stop after this time, with exit code 3.")]

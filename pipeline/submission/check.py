@@ -71,13 +71,13 @@ def check_submission(
     for line, fields in tqdm(records, desc="check", total=len(shapes), unit=" rows", delay=2):
         checker.add_record(line, fields)
     checker.finish()
+    if checker.report.rows and not _ends_with_newline(path):
+        warning = SubmissionProblem("the file does not end with a newline; its last row may be incomplete")
+        checker.report.warnings.append(warning)
     images, complete = len({id for id, _ in shapes}), competition.images.test_count
     if complete is not None and images != complete:
         what = f"the test set has {images:,} images; that of the competition has {complete:,} (images.test_count)"
         checker.report.warnings.append(SubmissionProblem(what))
-    if checker.report.rows and not _ends_with_newline(path):
-        warning = SubmissionProblem("the file does not end with a newline; its last row may be incomplete")
-        checker.report.warnings.append(warning)
     return checker.report
 
 

@@ -53,7 +53,7 @@ folds: $(FOLDS_CSV) ## split the training images by group
 train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing
 train-all: $(TRAINED) ## train every fold, of every recipe in RECIPE=a+b
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
-predict: $(SUBMISSION) ## predict the test set and write a checked submission
+predict: $(SUBMISSION) ## predict the test set and write a checked submission [ALLOW_BROKEN]
 score: $(SUBMISSION) ## score the submission where the true masks are known
 	$(RUN).score $(SUBMISSION) $(DATA_OPTIONS)
 # Stamp files: rebuild when a command-line variable changes.

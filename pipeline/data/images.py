@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -54,17 +55,32 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return decode_image(read_bytes(path), path, size)
 
 
-def decode_image(data: bytes, path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode an image from the bytes of a file; `path` is for messages. See `read_image`."""
+def decode_image(
+    data: bytes, path: Path, size: tuple[int, int] | None = None, on_damage: Callable[[str], None] | None = None
+) -> np.ndarray:
+    """Decode an image from the bytes of a file. See `read_image`.
+
+    Args:
+        data: the bytes.
+        path: for messages.
+        size: see `read_image`.
+        on_damage: called with the decoder's complaint about a JPEG that decodes nevertheless, with wrong pixels.
+    """
+    complaint = None
     try:
         with Image.open(io.BytesIO(data)) as pil_image:
             image = None
             if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
-                image = _decode_jpeg(data, size)
+                try:
+                    image = _decode_jpeg(data, size)
+                except ValueError as error:
+                    complaint = str(error)  # of a strict decoder; Pillow's may read the file
             if image is None:
                 image = _to_rgb(pil_image)
     except DECODER_ERRORS as error:
         raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
+    if on_damage is not None and complaint is not None and complaint.startswith("Corrupt JPEG data"):
+        on_damage(complaint)
     return image if size is None else resize_image(image, size)
 
 
@@ -110,13 +126,10 @@ def _orientation(pil_image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray | None:
-    """Decode at the smallest sufficient scale; None if this strict decoder complains, for Pillow to try."""
+def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray:
+    """Decode at the smallest sufficient scale; raise a ValueError if the decoder has a warning."""
     width, height = (int(side * TOLERANCE) for side in size or (0, 0))
-    try:
-        image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
-    except ValueError:
-        return None
+    image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     return image
 
 

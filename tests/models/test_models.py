@@ -1,5 +1,10 @@
 """Every architecture keeps the same contract."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +13,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import (
     WeightsMetadata,
+    fingerprint_weights,
     load_checkpoint,
     load_weights,
     read_weights_metadata,
@@ -17,6 +23,7 @@ from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.ema import update_ema
 from pipeline.models.zoo import MEAN, STD, build_model
 from pipeline.recipe import Recipe, SMPConfig, UNetConfig
+from tests.helpers import changed_recipe
 
 NETWORKS = {
     "unet": UNetConfig(name="unet", width=4, depth=3),
@@ -186,6 +193,45 @@ class TestWeightsFiles:
         path = tmp_path / "w.safetensors"
         save_weights(path, build_model(recipe.network), recipe, metadata(fold="all"))
         assert read_weights_metadata(path) == (recipe, metadata(fold="all"))
+
+    def test_two_saves_are_equal_in_every_byte(self, tmp_path, recipe):
+        model = build_model(recipe.network)
+        contents = set()
+        for number in range(5):
+            save_weights(tmp_path / f"{number}.safetensors", model, recipe, metadata())
+            contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+        assert len(contents) == 1
+        assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0, "the tensors are aligned"
+
+    @pytest.mark.slow
+    def test_saves_of_two_processes_are_equal_in_every_byte(self, tmp_path, recipe):
+        save_weights(tmp_path / "w.safetensors", build_model(recipe.network), recipe, metadata())
+        code = (
+            "import sys; from pathlib import Path; from pipeline.models.checkpoint import load_weights, save_weights;"
+            "save_weights(Path(sys.argv[2]), *load_weights(Path(sys.argv[1])))"
+        )
+        for seed in ("1", "2"):
+            files = (str(tmp_path / "w.safetensors"), str(tmp_path / f"{seed}.safetensors"))
+            environment = {**os.environ, "PYTHONHASHSEED": seed}
+            subprocess.run([sys.executable, "-c", code, *files], env=environment, check=True)
+            assert Path(files[1]).read_bytes() == Path(files[0]).read_bytes()
+
+    def test_fingerprint_is_that_of_the_model_not_of_its_training(self, tmp_path, recipe):
+        path, model = tmp_path / "w.safetensors", build_model(recipe.network)
+
+        def fingerprint(model, recipe, metadata):
+            save_weights(path, model, recipe, metadata)
+            return fingerprint_weights(path)
+
+        first = fingerprint(model, recipe, metadata())
+        assert fingerprint(model, recipe, metadata(commit="later", torch="9", epochs="2", score="0.8")) == first
+        assert fingerprint(model, changed_recipe(recipe, train__epochs=99), metadata()) == first
+        others = [
+            fingerprint(model, changed_recipe(recipe, input__size=(96, 48)), metadata()),
+            fingerprint(model, recipe, metadata(classes='["a", "b"]')),
+            fingerprint(build_model(recipe.network), recipe, metadata()),
+        ]
+        assert len({first, *others}) == 4
 
     def test_checkpoints_cannot_run_code(self, tmp_path):
         class Evil:

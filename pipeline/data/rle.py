@@ -236,7 +236,7 @@ def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
         (starts < 0, f"starts before pixel {format.base}"),
         (lengths < 1, "has length 0"),
         (np.append(False, starts[1:] < ends[:-1]), "starts before the previous run ends"),
-        ((starts >= pixels) | (lengths > pixels - starts), f"leaves the image of {pixels} pixels"),
+        (lengths > pixels - starts, f"leaves the image of {pixels} pixels"),
     )
     for where, fault in faults:
         if where.any():

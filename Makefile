@@ -1,5 +1,5 @@
 # From a competition's download to a scored submission. Plain `make` lists the targets.
-# Finished stages are skipped until recipe, folds or options change; for evaluate and predict also DATA.
+# A finished stage runs again when its recipe, folds or options change. evaluate and predict also depend on DATA.
 
 COMPETITION ?= carvana
 RECIPE      ?= baseline
@@ -11,7 +11,7 @@ VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES W
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
-# Two names become parts of targets. Refuse any that is not the name of a file.
+# COMPETITION and RECIPE become parts of target names, so each must be the name of an existing file.
 FILES_NAMED := competitions/$(COMPETITION).toml $(patsubst %,recipes/%.toml,$(subst +, ,$(RECIPE)))
 $(foreach file,$(FILES_NAMED),$(if $(filter $(file),$(wildcard $(dir $(file))*.toml)),,\
   $(error $(file): no such file; there is $(wildcard $(dir $(file))*.toml))))

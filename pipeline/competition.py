@@ -1,6 +1,7 @@
-"""What the competition fixed: files, ids, groups, classes, labels, the CSV format and the metric.
+"""Specification of a competition: files, ids, groups, classes, labels, the CSV format and the metric.
 
-Read from `competitions/*.toml`. No other module knows a competition by name. `docs/new-competition.md` lists every key.
+Read from `competitions/*.toml`. No other module contains the name of a competition.
+`docs/new-competition.md` lists every key.
 """
 
 import re
@@ -15,7 +16,7 @@ from pipeline.paths import COMPETITIONS
 from pipeline.toml import read_toml_with_base
 
 PixelOrder = Literal["row", "column"]
-"""How run-length encoding numbers the pixels: along the rows (Carvana) or down the columns (most competitions)."""
+"""Pixel order of RLE: along the rows (row-major, Carvana) or down the columns (column-major, most others)."""
 MetricName = Literal["dice", "iou", "f_beta", "map_iou", "f_beta_iou"]
 
 _FIELD = re.compile(r"{(\w+)}")
@@ -60,7 +61,7 @@ class MasksConfig(Config):
     """A folder or pattern of mask files; without it, the labels are the rows of ``csv.train``."""
     val: str | None = None
     suffixes: tuple[str, ...] = ()
-    """What follows the stem of an image's name in the name of its mask in a folder."""
+    """Ends of mask names in a folder, after the stem of the image's name."""
     positive: Literal[1, 255, "nonzero"] = "nonzero"
     """Pixel value of the object. The background is 0."""
     may_be_empty: bool = False
@@ -121,7 +122,7 @@ class CsvConfig(Config):
     columns: dict[str, str] = Field(min_length=2)
     """Column -> template of {id}, {class} and {rle}, in the order of the header."""
     rows: Literal["image", "class", "instance"] = "image"
-    """What one row holds: the mask of an image, of a class of an image, or of one object."""
+    """Content of one row: the mask of an image, of a class of an image, or of one object (instance)."""
     order: PixelOrder
     offsets: Literal["absolute", "relative"] = "absolute"
     """Whether a run's start counts from the first pixel or from the end of the previous run."""
@@ -165,7 +166,7 @@ class DownloadFile(Config):
     name: str
     """Its name on Kaggle."""
     to: str
-    """Where its content belongs, relative to the data folder: a folder for an archive, or one file (with a suffix)."""
+    """Destination of its content, relative to the data folder: a folder for an archive, or one file (with a suffix)."""
     mb: float = Field(gt=0)
     """Approximate size in megabytes, used where Kaggle does not report one."""
 
@@ -178,7 +179,7 @@ class DownloadFile(Config):
 
 
 class DownloadConfig(Config):
-    """The ``[download]`` table: what Kaggle offers. Only files that another table names are downloaded."""
+    """The ``[download]`` table: the files on Kaggle. Only files that another table uses are downloaded."""
 
     files: tuple[DownloadFile, ...] = Field(min_length=1)
 
@@ -207,7 +208,7 @@ class Competition(Config):
     classes: tuple[str, ...] = ()
     """Names of the classes as in the CSV files; empty for a single class."""
     exclusive: bool = False
-    """Whether a pixel belongs to at most one class."""
+    """Whether a pixel belongs to at most one class: true for multiclass, false for multilabel segmentation."""
     images: ImagesConfig
     masks: MasksConfig = MasksConfig()
     groups: GroupsConfig | None = None

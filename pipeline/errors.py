@@ -28,3 +28,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         sentence = f"{self.where}: {self.what}" if self.where else self.what
         return f"{sentence}; {self.fix}" if self.fix else sentence
+
+
+def read_fix(error: OSError) -> str:
+    """Return what the user should do about a file that cannot be read."""
+    return "grant read permission" if isinstance(error, PermissionError) else "check the path"

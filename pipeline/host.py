@@ -1,4 +1,4 @@
-"""What this process may use: processor cores and memory, inside containers too; and the commit it runs from."""
+"""Resources of this process: processor cores and memory, inside containers too; and the commit it runs from."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def available_cores() -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that are free for this process; 0 if the system does not say."""
+    """Return the bytes of memory that are free for this process; 0 if unknown."""
     try:
         rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(rows["MemAvailable"].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""Where every file lies: the only module that spells the path of a run, fold, weights file or submission.
+"""Paths of all files: the only module that contains the path of a run, fold, weights file or submission.
 
 ::
 
@@ -10,7 +10,7 @@
     submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
     weights/<competition>-*.safetensors      weights that come with the repository
 
-Standard library only: the Makefile asks it before anything is installed.
+Standard library only: the Makefile uses it before anything is installed.
 """
 
 from dataclasses import dataclass
@@ -176,7 +176,7 @@ def submission_csv(competition: str, recipe: str) -> Path:
 
 
 def submission_metadata(submission: Path) -> Path:
-    """Return the JSON file that says how a submission was made: ``x.csv.gz`` and ``x.csv`` -> ``x.json``."""
+    """Return the JSON file about the origin of a submission: ``x.csv.gz`` and ``x.csv`` -> ``x.json``."""
     name = next((submission.name.removesuffix(end) for end in _CSV_SUFFIXES if submission.name.endswith(end)), None)
     return submission.with_name(f"{submission.name if name is None else name}.json")
 
@@ -245,7 +245,7 @@ def default_weights(competition: str, recipe: str) -> Path:
         recipe: its name.
 
     Raises:
-        UserError: there are neither; the message names the recipes that are trained.
+        UserError: there are neither; the message lists the trained recipes.
     """
     runs = runs_folder(competition, recipe)
     if _is_trained(runs):

@@ -1,4 +1,4 @@
-"""What we choose: input size, network, loss, optimizer, augmentation, test-time augmentation.
+"""The recipe: input size, network, loss, optimizer, augmentation, test-time augmentation.
 
 Read from `recipes/*.toml`. What can be derived is not a key: prediction batch size, worker count, schedule lengths,
 precision of the device.
@@ -46,7 +46,7 @@ class UNetConfig(Config):
     up: Literal["transpose", "bilinear"] = "bilinear"
     norm: Literal["batch", "group", "none"] = "batch"
     stem: Literal[1, 2, 4] = 1
-    """Space-to-depth: blocks of stem × stem pixels become channels, at a fraction of the cost."""
+    """Space-to-depth factor: blocks of stem × stem pixels become channels, at a fraction of the cost."""
 
 
 class SMPConfig(Config):
@@ -119,7 +119,7 @@ class TrainConfig(Config):
     """Peak of the schedule."""
     weight_decay: float = Field(default=0.01, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: a half cosine to zero, or constant."""
+    """After the warm-up: cosine annealing to 0, or constant."""
     warmup: Fraction = 0.05
     """Fraction of all steps in which the learning rate rises linearly."""
     max_grad_norm: float = Field(default=1.0, ge=0)
@@ -128,7 +128,7 @@ class TrainConfig(Config):
     """Decay of the weights' exponential moving average, which is validated and saved; 0 saves the last weights."""
     loss: LossConfig = LossConfig()
     resize_schedule: tuple[ResizeStage, ...] = ()
-    """Stages at growing sizes before the rest of the training at input.size."""
+    """Progressive resizing: stages at growing sizes before the rest of the training at input.size."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
     validate_every: int = Field(default=1, ge=1)
@@ -136,7 +136,7 @@ class TrainConfig(Config):
 
     @property
     def prediction_precision(self) -> Literal["auto", "float32"]:
-        """Precision for prediction: float32 if the recipe asks for it, else what suits the device."""
+        """Precision for prediction: float32 if the recipe sets it, else chosen from the device."""
         return "float32" if self.precision == "float32" else "auto"
 
 
@@ -163,7 +163,7 @@ class PredictConfig(Config):
     """The ``[predict]`` table."""
 
     flips: tuple[Flip, ...] = Field(default=("none",), min_length=1)
-    """Test-time augmentation: the mean over these views."""
+    """Test-time augmentation (TTA): the mean over these views."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
@@ -239,7 +239,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), name: str | None = No
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
-    """Parse a recipe from the text that `recipe_to_toml` returns; `path` is where it was found, for messages."""
+    """Parse a recipe from the text that `recipe_to_toml` returns; `path` is its file, for messages."""
     try:
         return validate_config(Recipe, tomllib.loads(text), path, RENAMED_KEYS)
     except tomllib.TOMLDecodeError as error:

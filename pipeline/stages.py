@@ -1,7 +1,7 @@
-"""The stages from images to a submission: what each one makes, what it needs, and the script that runs it.
+"""The stages from images to a submission: the file each one makes, the files it needs, and its script.
 
 Stated once, for the Makefile (`scripts/rules.py` prints them as rules) and for the Kaggle kernel, which runs them in
-order. Standard library only: the Makefile asks before anything is installed.
+order. Standard library only: the Makefile uses it before anything is installed.
 """
 
 from collections.abc import Sequence

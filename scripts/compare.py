@@ -1,4 +1,4 @@
-"""Draw a submission next to the true masks: the worst images, or those named."""
+"""Draw a submission next to the ground truth: the worst images, or those with given ids."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def main(
     out: Annotated[Path, typer.Option(help="The .jpg or .png file to write.")],
     data: DataOption = "",
     image: Annotated[list[str], typer.Option(help="An id; may be repeated.")] = [],  # noqa: B006 - typer needs a list
-    worst: Annotated[int, typer.Option(min=1, help="Number of worst images, if none is named.")] = 8,
+    worst: Annotated[int, typer.Option(min=1, help="Number of worst images, if no id is given.")] = 8,
 ) -> None:
     """Write one row per image: the image, its mask over it, missed pixels (yellow) and added pixels (cyan)."""
     from pipeline.competition import load_competition

@@ -12,7 +12,7 @@ def main(
         list[str], typer.Argument(help="Scores before and after: oof.csv files, or what `scripts.score --out` wrote.")
     ],
 ) -> None:
-    """Print the mean difference after − before with its paired 95 % interval over groups."""
+    """Print the mean difference after − before with its paired 95 % confidence interval (bootstrap over groups)."""
     from pipeline.evaluation.statistics import describe_gain
     from pipeline.options import parse_paths
 

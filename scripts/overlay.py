@@ -17,7 +17,7 @@ def main(
     recipe: Annotated[str, typer.Option(help="See --competition.")] = "baseline",
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("overlays"),
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the probability; the recipe's by default.")
+        float | None, typer.Option(min=0, max=1, help="Threshold of the probability; the recipe's by default.")
     ] = None,
 ) -> None:
     """Write <name>_mask.png and <name>_overlay.jpg for each image."""

@@ -1,4 +1,4 @@
-"""Score a submission where the true masks are known."""
+"""Score a submission where the ground truth is known."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def main(
     file: Annotated[Path, typer.Argument(help="A .csv or .csv.gz file.")],
     competition: CompetitionOption,
     data: DataOption = "",
-    solution: Annotated[Path | None, typer.Option(help="The true masks; csv.solution by default.")] = None,
+    solution: Annotated[Path | None, typer.Option(help="The ground truth; csv.solution by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the score of every image to this CSV.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Number of worst images to print.")] = 10,
 ) -> None:

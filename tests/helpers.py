@@ -1,4 +1,4 @@
-"""What several tests share: a tiny competition, its images and masks, and changed recipes."""
+"""Helpers of several tests: a tiny competition, its images and masks, and changed recipes."""
 
 import csv
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.data.row_format import RowFormat
 from pipeline.recipe import Recipe
 
 SIZE = (94, 62)
-"""(width, height) of the tiny competition's images: multiples of no power of 2."""
+"""(width, height) of the tiny competition's images: not divisible by 4, so padding and cropping are tested."""
 
 TINY: dict[str, Any] = {
     "name": "tiny",

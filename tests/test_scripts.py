@@ -79,7 +79,9 @@ def test_all_stages(workplace, call, untouched_runs):
     assert code == 0
     assert "the 12 worst of 12 images:" in out
     assert "expected on a test set of 1 groups: " in out
-    assert re.search(r"out-of-fold Dice: 0\.\d{5}, 95 % interval 0\.\d{5} to 0\.\d{5} over 4 groups", out)
+    assert re.search(
+        r"out-of-fold Dice: 0\.\d{5}, 95 % confidence interval 0\.\d{5} to 0\.\d{5}, bootstrap over 4 groups", out
+    )
     assert out.endswith("runs/tiny/oof.csv\nruns/tiny/evaluation.json\n")
     assert Image.open("runs/tiny/worst.jpg").size == (3 * 480, 8 * 317)
     assert call("predict", *RECIPE)[:2] == (0, "submissions/tiny.csv.gz\n")
@@ -87,7 +89,9 @@ def test_all_stages(workplace, call, untouched_runs):
     code, out, _ = call("score", "submissions/tiny.csv.gz", *TINY)
     assert float(out.split("Dice ")[-1].split(",")[0]) > 0.8
     assert call("score", "submissions/tiny.csv.gz", *TINY, "--out", "scores.csv")[0] == 0
-    assert call("gain", "scores.csv scores.csv")[1].startswith("+0.000000 [+0.000000, +0.000000], paired 95 % ")
+    assert call("gain", "scores.csv scores.csv")[1].startswith(
+        "+0.000000 [+0.000000, +0.000000], paired 95 % confidence "
+    )
     assert call("gain", "scores.csv", "scores.csv")[1] == call("gain", "scores.csv scores.csv")[1]
     assert call("overlay", "data/test/omega_01.jpg", "--weights", "runs/tiny")[0] == 0
     assert Image.open("overlays/omega_01_mask.png").size == (94, 62)
@@ -355,7 +359,7 @@ def test_help_describes_every_option(call, script):
 
 
 class TestRun:
-    """How exceptions reach the user."""
+    """Exceptions as the user sees them."""
 
     def end_of(self, monkeypatch, error: BaseException) -> object:
         def main() -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-# albumentations asks the network for a newer version when it is imported.
+# albumentations checks over the network for a newer version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -17,7 +17,7 @@ class Augmentation:
 
     Args:
         config: the recipe's ``[augment]`` table.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
     """
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:
@@ -59,8 +59,8 @@ class Augmentation:
         Args:
             image: (h, w, 3) uint8 RGB.
             mask: (h, w) or (h, w, classes) uint8, 0 to 255.
-            epoch: from 0.
-            index: of the sample in its data set.
+            epoch: number of the epoch, from 0.
+            index: index of the sample in its data set.
 
         Returns:
             Image and mask with the same shapes and dtypes.

@@ -1,6 +1,6 @@
 """Check the data: examine every file and compare folders and CSV files, before hours of training.
 
-A bad file never stops the check: all faults are listed.
+A bad file never stops the check: all findings are listed.
 """
 
 from collections import Counter, defaultdict
@@ -28,23 +28,23 @@ from pipeline.errors import UserError
 from pipeline.host import available_cores
 
 _NAMED_IDS = 3
-"""Ids that a finding names if there are many."""
+"""Number of ids listed in a finding if there are many."""
 
 
 def check_data(competition: Competition, data: Path, workers: int | None = None) -> list[Finding]:
     """Compare a data folder with what its competition states.
 
     Args:
-        competition: what the data should be like.
+        competition: the description that the data should match.
         data: the data folder.
-        workers: threads; one per core if None. The decoders release Python's lock: two threads were 1.7 times as fast
+        workers: threads; one per core if None. The decoders release the GIL: two threads were 1.7 times as fast
             as one.
 
     Returns:
         All findings, errors first, then by file; empty for good data.
     """
     findings: list[Finding] = []
-    # Without the groups' pattern: one wrong name would otherwise hide all other faults. It is checked separately.
+    # Without the groups' pattern: one wrong name would otherwise hide all other findings. It is checked separately.
     ungrouped = competition.model_copy(update={"groups": None})
     train = _list(partial(load_training_samples, require_masks=False), ungrouped, data, findings)
     test: list[Sample] = []
@@ -106,7 +106,7 @@ def _examine_all(examiner: Examiner, samples: Sequence[Sample], workers: int | N
 def _read_train_csv(
     competition: Competition, data: Path, train: Sequence[Sample], findings: list[Finding]
 ) -> dict[str, str]:
-    """Read the RLE of ``csv.train`` by id, where each image has one mask file and one row; add faults to findings."""
+    """Read the RLE of ``csv.train`` by id, where each image has one mask file and one row; add to the findings."""
     name = competition.csv.train
     if name is None or competition.csv.rows != "image":
         return {}
@@ -135,7 +135,7 @@ def _read_train_csv(
 def _explain_differences(
     competition: Competition, data: Path, examined: Sequence[ExaminedSample], rows: dict[str, str]
 ) -> list[Finding]:
-    """Where most masks differ from their rows, say which pixel order, first pixel or size would make them agree."""
+    """If most masks differ from their rows, report the pixel order, first pixel or size with which they agree."""
     different = [result.sample for result in examined if result.differs_from_csv]
     compared = sum(result.sample.id in rows and bool(result.sample.masks) for result in examined)
     if not different or 2 * len(different) < compared:

@@ -108,7 +108,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         samples: number of samples. An incomplete last batch of an epoch is left out.
         batch_size: samples per batch.
         epochs: number of epochs.
-        seed: of the permutations.
+        seed: random seed of the permutations.
         first_step: steps before this one are skipped.
     """
 

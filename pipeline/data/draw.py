@@ -19,7 +19,7 @@ def draw_overlay(image: np.ndarray, masks: np.ndarray, opacity: float = 0.45) ->
     Args:
         image: (h, w, 3) uint8 RGB.
         masks: (classes, h, w) bool.
-        opacity: of the tint, 0 to 1.
+        opacity: opacity of the tint, 0 to 1.
 
     Returns:
         A new (h, w, 3) uint8 RGB image.

@@ -24,7 +24,7 @@ _REFETCH = "download the file again, or remove it"
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of the data."""
+    """One error or warning about the data."""
 
     level: Literal["error", "warning"]
     """An error stops the pipeline or makes its figures wrong; a warning should be looked at."""
@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass
 class ExaminedSample:
-    """The faults of one sample and the hashes of its files."""
+    """The findings of one sample and the hashes of its files."""
 
     sample: Sample
     findings: list[Finding] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Examiner:
         path = result.sample.image
         try:
             content = read_bytes(path)
-            # Hash the file, not its pixels: the common fault is a copy, and hashing costs a twentieth of decoding.
+            # Hash the file, not its pixels: the common mistake is a copy, and hashing costs a twentieth of decoding.
             result.image_hash = hashlib.blake2b(content, digest_size=16).digest()
             complaint = _jpeg_complaint(content)
             if complaint is not None:
@@ -94,7 +94,7 @@ class Examiner:
         except UserError as error:
             result.findings.append(finding_from_error(error, self.data))
             return None
-        except Exception as error:  # A decoder that crashes on one file must not hide the faults of the others.
+        except Exception as error:  # A decoder that crashes on one file must not hide the findings of the others.
             self._add(result, "error", path, f"cannot be decoded ({type(error).__name__}: {error})", _REFETCH)
             return None
         wanted = self.competition.images.size
@@ -127,10 +127,10 @@ class Examiner:
             what = f"covers {area:.2%} of the image; expected {lowest:.1%} to {highest:.1%}"
             self._add(result, "warning", path, what, "look at it, or correct masks.area")
         row = self.rows.get(result.sample.id)
-        fault = None if row is None else _difference(mask, row, self.competition)
-        if fault:
+        difference = None if row is None else _difference(mask, row, self.competition)
+        if difference:
             result.differs_from_csv = True
-            what = f"differs from its row in {self.competition.csv.train}: {fault}"
+            what = f"differs from its row in {self.competition.csv.train}: {difference}"
             self._add(result, "error", path, what, "download both again; only one can be right")
 
     def _examine_rows(self, result: ExaminedSample, rows: Sequence[tuple[int, str]], size: tuple[int, int]) -> None:

@@ -23,7 +23,7 @@ def explain_rle(competition: Competition, samples: Sequence[Sample], rows: dict[
 
     Args:
         competition: its RLE format is the one that does not agree.
-        samples: with mask files that differ from their rows.
+        samples: samples with mask files that differ from their rows.
         rows: RLE by id.
 
     Returns:

@@ -31,7 +31,7 @@ def split_groups(
         groups: the group of each image.
         areas: the fraction of each image that its mask covers, 0 to 1.
         folds: number of folds, at least 2.
-        seed: of the shuffle.
+        seed: random seed of the shuffle.
         strata: a value per image that should be equally frequent in all folds; empty to stratify by area.
 
     Returns:
@@ -40,7 +40,7 @@ def split_groups(
     Raises:
         ValueError: there are fewer groups than folds.
     """
-    # Imported here: the import takes seconds, and whoever only reads folds does not need it.
+    # Imported here: the import takes seconds, and reading folds does not need it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     table = pd.DataFrame({"group": groups, "area": areas})
@@ -76,7 +76,7 @@ def make_folds(samples: Sequence[Sample], areas: Sequence[float], folds: int, se
             fold_of = split_groups(groups, areas, folds, seed, [sample.stratum for sample in samples])
         except ValueError as error:
             fix = f"set folds in the competition's file to at most {len(set(groups))}"
-            raise UserError("", str(error), fix) from None
+            raise UserError("folds", str(error), fix) from None
     ids = [sample.id for sample in samples]
     return pd.DataFrame({"id": ids, "group": groups, "fold": fold_of, "area": np.round(areas, 6)})
 
@@ -141,10 +141,10 @@ def split_samples(samples: Sequence[Sample], fold_of: dict[str, int], fold: Fold
     validation = [sample for sample in samples if fold_of[sample.id] == fold]
     if not validation:
         known = ", ".join(map(str, sorted(set(fold_of.values()) - {ALWAYS_TRAIN})))
-        raise UserError("", f"there is no fold {fold}", f"choose one of {known}")
+        raise UserError("folds", f"there is no fold {fold}", f"choose one of {known}")
     return [sample for sample in samples if fold_of[sample.id] != fold], validation
 
 
 def fingerprint_ids(samples: Sequence[Sample]) -> str:
-    """Return a short hash of the samples' ids in any order: it tells whether a model has seen them."""
+    """Return a short hash of the samples' ids in any order: it identifies the images held out from a training."""
     return hashlib.sha256("\n".join(sorted(sample.id for sample in samples)).encode()).hexdigest()[:16]

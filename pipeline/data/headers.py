@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from pipeline.data.images import image_size
+from pipeline.data.masks import Size
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 
 _NAMED = 3
 """Sizes and files that a description names."""
-
-Size = tuple[int, int]
-"""(width, height) in pixels."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
-"""The JPEG decoder downsamples by eighths at a fraction of the cost of a full decode. Its result may be this much
-smaller than the wanted size, so that half of 1918 serves for 960."""
+"""Accept a decoded JPEG whose sides are at least 0.98 of the requested ones (959 for 960); it is then resized. The
+decoder downsamples by eighths at a fraction of the cost of a full decode."""
 
 # Pillow refuses images of more than 179 million pixels as attacks; panoramas and slides have more.
 Image.MAX_IMAGE_PIXELS = 2**31
@@ -33,7 +33,7 @@ DECODER_ERRORS = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
 )
-"""What Pillow's readers were seen to raise on damaged files."""
+"""Exceptions of Pillow's readers on damaged files."""
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -117,7 +117,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
 
 
 def _orientation(pil_image: Image.Image) -> int:

@@ -12,20 +12,17 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.images import image_size
 from pipeline.data.mask_cache import MaskCache
-from pipeline.data.masks import read_mask, resize_mask_binary
+from pipeline.data.masks import Shape, read_mask, resize_mask_binary
 from pipeline.data.rle import expand_runs, mask_to_runs, parse_rle, rle_format, runs_to_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 from pipeline.paths import label_cache
 
-Shape = tuple[int, int]
-"""(height, width) in pixels."""
-
 
 @dataclass(frozen=True)
 class Truth:
-    """The labels of one image at the size at which the competition scores them."""
+    """The ground truth of one image at the size at which the competition scores it."""
 
     masks: np.ndarray
     """(classes, h, w) bool."""
@@ -37,8 +34,8 @@ class LabelReader:
     """Read the labels of a competition's samples.
 
     Args:
-        competition: describes classes, mask files and RLE.
-        cache: folder of merged masks, see `MaskCache`; None decodes always.
+        competition: its classes, kind of mask files and RLE format are used.
+        cache: folder of merged masks, see `MaskCache`; None disables the cache.
     """
 
     def __init__(self, competition: Competition, cache: Path | None = None) -> None:
@@ -71,7 +68,7 @@ class LabelReader:
         """Read the labels at the size of submissions: that of the image, or ``csv.size``.
 
         Args:
-            sample: with a label.
+            sample: a sample with a label.
             instances: whether to list the objects too. Where a row of the submission is not an object, the whole mask
                 of a class is one object.
         """
@@ -119,7 +116,7 @@ class LabelReader:
             mask = read_mask(path, self.positive)
             if mask.shape != (height, width):
                 what = f"is {mask.shape[1]}×{mask.shape[0]}, but its image is {width}×{height}"
-                raise UserError(path, what, "run `make check`")
+                raise UserError(path, what, "give both the same size; `make check` lists all such files")
             yield class_index, mask
         for class_index, rle in sample.rows or ():
             try:

@@ -25,7 +25,7 @@ class MaskCache:
     changed source or setting is another entry. An entry that cannot be read or written is ignored.
 
     Args:
-        folder: where the entries are.
+        folder: folder of the entries.
         settings: what else determines a mask: classes, pixel values, the format of rows.
     """
 
@@ -37,7 +37,7 @@ class MaskCache:
         """Return the masks of a sample, from the cache or from `read`.
 
         Args:
-            sample: with labels.
+            sample: a sample with labels.
             shape: (classes, h, w) of its masks.
             read: decodes the masks, (classes, h, w) bool.
         """

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 from pipeline.data.row_format import RowFormat
-from pipeline.errors import UserError
+from pipeline.errors import UserError, read_fix
 from pipeline.files import atomic_write
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
@@ -134,7 +134,7 @@ def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise UserError(path, f"line {line + 1} is not CSV ({error})", again) from None
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
 
 
 def describe_header(header: Sequence[str], expected: Sequence[str]) -> tuple[str, str]:

@@ -10,6 +10,11 @@ from PIL import Image
 from pipeline.data.images import DECODER_ERRORS, read_bytes, resize_image
 from pipeline.errors import UserError
 
+Size = tuple[int, int]
+"""(width, height) in pixels, as in Pillow, OpenCV and the TOML files."""
+Shape = tuple[int, int]
+"""(height, width) in pixels, as in NumPy and torch."""
+
 
 def read_mask(path: Path, positive: int | str) -> np.ndarray:
     """Read a mask file at its own size.

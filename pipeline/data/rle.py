@@ -1,7 +1,8 @@
 """Run-length encoding (RLE) of masks, as in Kaggle's CSV files.
 
-Pixels are numbered from 1 along the rows (``order="row"``, Carvana) or down the columns (``order="column"``, most other
-competitions). A mask is the text ``start length start length ...`` of its runs.
+Pixels are numbered from 1 along the rows (``order="row"``, row-major (C), Carvana) or down the columns
+(``order="column"``, column-major (Fortran), most other competitions). A mask is the text ``start length start length
+...`` of its runs.
 
 Everything works on arrays of runs, (n, 2) int64 with a 0-based start and a length each, sorted and disjoint. Texts and
 masks are converted to and from them. Pure functions.
@@ -17,7 +18,7 @@ from pipeline.competition import Competition, PixelOrder
 
 @dataclass(frozen=True)
 class RleFormat:
-    """How a competition writes runs; see `pipeline.competition.CsvConfig`."""
+    """Text format of the runs of a competition; see `pipeline.competition.CsvConfig`."""
 
     order: PixelOrder = "row"
     offsets: Literal["absolute", "relative"] = "absolute"
@@ -43,7 +44,7 @@ def mask_to_rle(mask: np.ndarray, format: RleFormat = DEFAULT_FORMAT) -> str:
 
     Args:
         mask: (h, w), bool or integers 0 and 1.
-        format: of the text.
+        format: RLE format.
 
     Returns:
         ``"start length start length ..."``; ``format.empty`` for an empty mask.
@@ -58,21 +59,32 @@ def rle_to_mask(text: str, shape: tuple[int, int], format: RleFormat = DEFAULT_F
     """Decode a mask.
 
     Args:
-        text: as `mask_to_rle` returns it.
+        text: RLE, as `mask_to_rle` returns it.
         shape: (h, w) of the mask.
-        format: of the text.
+        format: RLE format.
 
     Returns:
         (h, w) bool.
 
     Raises:
-        ValueError: the text is not a list of sorted, disjoint runs inside the image; the message says where.
+        ValueError: the text is not a list of sorted, disjoint runs inside the image; the message contains the position.
     """
     return runs_to_mask(parse_rle(text, shape[0] * shape[1], format), shape, format.order)
 
 
 def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
-    """Find the runs of a mask (h, w); arguments and errors as `mask_to_rle`."""
+    """Find the runs of a mask.
+
+    Args:
+        mask: (h, w), bool or integers 0 and 1.
+        order: pixel order.
+
+    Returns:
+        (n, 2) int64: 0-based start and length of each run, sorted and disjoint.
+
+    Raises:
+        ValueError: the array is not two-dimensional or has other values than 0 and 1.
+    """
     if mask.ndim != 2:
         raise ValueError(f"mask has shape {mask.shape}; expected (height, width)")
     if mask.dtype != bool:
@@ -130,7 +142,7 @@ def runs_to_mask(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder = "
 
 
 def expand_runs(runs: np.ndarray) -> np.ndarray:
-    """List the numbers of all pixels in runs, from 0, rising: (pixels,) int64."""
+    """Expand runs (n, 2) int64 to flat pixel indices, ascending: (pixels,) int64."""
     ends = np.cumsum(runs[:, 1])
     numbers: np.ndarray = np.arange(ends[-1] if len(ends) else 0)
     numbers += np.repeat(runs[:, 0] - (ends - runs[:, 1]), runs[:, 1])
@@ -180,13 +192,13 @@ def parse_rle(text: str, pixels: int, format: RleFormat = DEFAULT_FORMAT) -> np.
     Args:
         text: ``"start length ..."``, or ``format.empty``.
         pixels: number of pixels of the image.
-        format: of the text.
+        format: RLE format.
 
     Returns:
         (n, 2) int64. Runs that touch are allowed.
 
     Raises:
-        ValueError: the text has something else than decimal numbers, an odd number of them, a start before the first
+        ValueError: the text has something else than decimal integers, an odd number of them, a start before the first
             pixel, a length below 1, runs that are not sorted or overlap, or a run that leaves the image.
     """
     if format.empty and text.strip() == format.empty:
@@ -217,7 +229,7 @@ def _parse_numbers(text: str) -> np.ndarray:
     for field in text.split():
         # isdigit alone accepts the digits of other scripts too, which Kaggle may not.
         if not (field.isascii() and field.isdigit()):
-            raise ValueError(f"{field[:20]!r} is not a whole number")
+            raise ValueError(f"{field[:20]!r} is not an integer")
     try:
         return np.array(text.split(), dtype=np.int64)
     except OverflowError:
@@ -232,20 +244,20 @@ def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
         and (starts[1:] >= ends[:-1]).all()
     ):  # fmt: skip
         return
-    faults = (
+    checks = (
         (starts < 0, f"starts before pixel {format.base}"),
         (lengths < 1, "has length 0"),
         (np.append(False, starts[1:] < ends[:-1]), "starts before the previous run ends"),
         (lengths > pixels - starts, f"leaves the image of {pixels} pixels"),
     )
-    for where, fault in faults:
+    for where, message in checks:
         if where.any():
             index = int(where.argmax())
-            raise ValueError(f"run {index + 1} ({starts[index] + format.base} {lengths[index]}) {fault}")
+            raise ValueError(f"run {index + 1} ({starts[index] + format.base} {lengths[index]}) {message}")
 
 
 def count_overlap(first: np.ndarray, second: np.ndarray) -> int:
-    """Count the pixels that two masks share, given as runs."""
+    """Count the pixels that two masks share, each given as runs (n, 2) int64, sorted and disjoint."""
     if not len(first) or not len(second):
         return 0
     return int((_count_before(second, first.sum(axis=1)) - _count_before(second, first[:, 0])).sum())

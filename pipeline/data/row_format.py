@@ -34,7 +34,7 @@ class RowFormat:
         """Return the id, the index of the class and the RLE of a row.
 
         Raises:
-            ValueError: a field does not match its template; the message says which.
+            ValueError: a field does not match its template; the message contains its name.
         """
         if self._plain:
             return fields[0], 0, fields[1]

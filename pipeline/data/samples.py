@@ -17,7 +17,7 @@ from pipeline.paths import competition_toml, partial_sample
 log = logging.getLogger(__name__)
 
 RowKey = tuple[str, int]
-"""(id, index of the class): what one row of a submission is about, but for instances."""
+"""(id, class index). Unique per row, except for instance rows."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def load_training_samples(competition: Competition, data: Path, *, require_masks
     """List all training images with their labels, sorted by path, then those of the val folder.
 
     Args:
-        competition: names the folders and files.
+        competition: its folders and files are used.
         data: the data folder.
         require_masks: if False, an image without a mask file is listed without a label instead of raising.
 
@@ -107,12 +107,12 @@ def read_submission_keys(competition: Competition, data: Path, sample_csv: Path 
     """Read the (id, class) of each row that a submission must have, in the order of the sample submission.
 
     Args:
-        competition: names the sample submission and its columns.
+        competition: its sample submission and columns are used.
         data: the data folder.
         sample_csv: another file to take them from.
 
     Returns:
-        Different keys; None if the competition has no sample submission or the file does not exist.
+        Unique keys; None if the competition has no sample submission or the file does not exist.
 
     Raises:
         UserError: the file cannot be read, or a key occurs twice although a row is not an instance.
@@ -261,8 +261,11 @@ def _find_masks(competition: Competition, data: Path, val: bool) -> _MaskFiles |
     known = [*template_fields(competition.images.val or "" if val else competition.images.train), "id", "stem", "name"]
     shared = [field for field in dict.fromkeys(fields) if field in known]
     if not shared:
-        what = f"masks.train = {place!r} shares no field with the images"
-        raise UserError(competition_toml(competition.name), what, "use {id} in it")
+        part = "val" if val else "train"
+        what = f"masks.{part} = {place!r} shares no field with images.{part}"
+        raise UserError(
+            competition_toml(competition.name), what, f"use the same {{field}} in images.{part} and masks.{part}"
+        )
     return _MaskFiles(competition, find_files(data, place), shared)
 
 

@@ -1,11 +1,11 @@
-"""Out-of-fold (OOF) evaluation: every training image is predicted by the model that has not seen it.
+"""Out-of-fold (OOF) evaluation: every training image is predicted by the model that was not trained on it.
 
-The mean score estimates the leaderboard score. Its interval resamples groups, because images of one group (the views of
-one car) succeed or fail together.
+The mean score estimates the leaderboard score. Its 95 % confidence interval is a bootstrap over groups, because images
+of one group (the views of one car) succeed or fail together.
 
 Several recipes are evaluated as the weighted mean of their probabilities, and the weights are fitted here: their
-models of one fold have the same validation images. The folds of one recipe keep equal weights, because every image is
-unseen by only one of them, and no other weights can be tested without leaking.
+models of one fold have the same validation images. Fold models of one recipe have equal weights: no image is out of
+fold for two of them, so other weights cannot be fitted without leakage.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def predict_as_evaluated(
     """Write a submission of some folds of one recipe or an ensemble of recipes.
 
     An evaluation of other folds, recipes, flips or thresholds is not used; then the ensemble weights are equal, the
-    threshold is the first recipe's and there is no smallest area.
+    threshold is the first recipe's and there is no minimum area.
 
     Args:
         competition: describes the data.

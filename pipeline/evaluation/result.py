@@ -1,4 +1,4 @@
-"""The result of an out-of-fold evaluation: what `make evaluate` writes and `make predict` reads."""
+"""The result of an out-of-fold evaluation, written by `make evaluate` and read by `make predict`."""
 
 import logging
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ log = logging.getLogger(__name__)
 
 
 class ClassResult(Config):
-    """The threshold and the smallest area of one class."""
+    """The threshold and the minimum area of one class."""
 
     name: str
     """Empty for a single class."""
     score: float
     """Mean over images."""
     threshold: float
-    """Of the probability: the best one if the gain is significant, else the default."""
+    """Threshold of the probability: the best one if the gain is significant, else the default."""
     min_area: float
-    """Smaller masks or objects are removed; fraction of the image."""
+    """Minimum area of a mask or object, as a fraction of the image; smaller ones are removed."""
     best_threshold: float
     best_min_area: float
     gain: Estimate
-    """Gain of fitted thresholds and areas over the default, on groups they were not fitted on."""
+    """Cross-validated gain of fitted thresholds and areas over the default."""
 
 
 class EnsembleResult(Config):
@@ -42,7 +42,7 @@ class EnsembleResult(Config):
     """The best ones if their gain is significant, else equal weights."""
     best: tuple[float, ...]
     gain: Estimate
-    """Gain of fitted weights over equal weights at the default threshold, on groups they were not fitted on."""
+    """Cross-validated gain of fitted weights over equal weights at the default threshold."""
     best_recipe: str
     """The recipe that scores best alone."""
     gain_over_best_recipe: Estimate
@@ -56,7 +56,7 @@ class Evaluation(Config):
     """Its name, or several joined by ``+``."""
     folds: tuple[int, ...]
     flips: tuple[tuple[Flip, ...], ...]
-    """Of each recipe."""
+    """Flips of each recipe."""
     default_threshold: float
     """The first recipe's, rounded to one that was tried."""
     commit: str
@@ -65,7 +65,7 @@ class Evaluation(Config):
     images: int
     groups: int
     score: Estimate
-    """Mean over images and classes at native size, with its interval over groups."""
+    """Mean over images and classes at native size, with its 95 % confidence interval (bootstrap over groups)."""
     score_by_fold: dict[str, float]
     accuracy: float
     """Fraction of correct pixels."""
@@ -83,7 +83,7 @@ class Evaluation(Config):
         return wanted == (self.recipe, self.folds, self.flips, self.default_threshold)
 
     def postprocess(self, competition: Competition) -> Postprocess:
-        """Return the thresholds and smallest areas to predict with."""
+        """Return the thresholds and minimum areas to predict with."""
         thresholds = [result.threshold for result in self.classes]
         return make_postprocess(competition, thresholds, [result.min_area for result in self.classes])
 
@@ -106,10 +106,10 @@ class Evaluation(Config):
         return "\n".join([
             *lines,
             f"pixel accuracy: {self.accuracy:.5f}",
-            f"out-of-fold {self.metric}: {self.score.value:.5f}, 95 % interval {self.score.low:.5f} to "
-            f"{self.score.high:.5f} over {self.groups} groups",
+            f"out-of-fold {self.metric}: {self.score.value:.5f}, 95 % confidence interval "
+            f"{self.score.low:.5f} to {self.score.high:.5f}, bootstrap over {self.groups} groups",
             f"expected on a test set of {self.test_groups} groups: {self.expected.low:.5f} to "
-            f"{self.expected.high:.5f} (95 %) with a single fold; several folds score higher",
+            f"{self.expected.high:.5f} (95 % prediction interval) with a single fold; several folds score higher",
         ])  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _describe_class(result: ClassResult, metric: str) -> str:
 
 
 def _describe_choice(threshold: float, min_area: float) -> str:
-    smallest = f" and smallest area {min_area:.2%} of the image" if min_area else ""
+    smallest = f" and minimum area {min_area:.2%} of the image" if min_area else ""
     return f"threshold {threshold:.3f}{smallest}"
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over groups, prediction intervals, and paired comparisons."""
+"""Confidence intervals (bootstrap over groups), prediction intervals, and paired comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, read_fix
 
 BOOTSTRAP_SAMPLES = 2000
 _QUANTILES = (0.025, 0.975)
 
 
 class Estimate(Config):
-    """A mean with its 95 % interval."""
+    """A mean with its 95 % confidence interval, or its 95 % prediction interval."""
 
     value: float
     low: float
@@ -37,14 +37,17 @@ class Estimate(Config):
 
 
 def estimate_mean(values: np.ndarray, groups: np.ndarray, samples: int = BOOTSTRAP_SAMPLES) -> Estimate:
-    """Compute the mean over images with the 95 % percentile-bootstrap interval over groups.
+    """Compute the mean over images and its 95 % confidence interval (percentile bootstrap over groups).
 
     Whole groups are resampled, because images of one group (the views of one car) are not independent.
 
     Args:
         values: (images,) float.
         groups: (images,) the group of each image.
-        samples: bootstrap samples.
+        samples: number of bootstrap samples.
+
+    Returns:
+        The mean and its interval. With a single group, both bounds are the mean.
     """
     from scipy.stats import bootstrap
 
@@ -69,13 +72,16 @@ def prediction_interval(
 ) -> Estimate:
     """Compute the 95 % prediction interval of the mean over `test_groups` unseen groups.
 
-    Wider than the interval of `estimate_mean`: both the groups at hand and the unseen ones are random draws.
+    Wider than the confidence interval of `estimate_mean`: both the groups at hand and the unseen ones are random draws.
 
     Args:
-        values: (images,) scores in [0, 1]; so is the interval.
+        values: (images,) scores in [0, 1]. The interval is clipped to [0, 1].
         groups: (images,) the group of each image.
         test_groups: number of unseen groups.
-        samples: bootstrap samples.
+        samples: number of bootstrap samples.
+
+    Returns:
+        The mean over the images at hand, and the interval.
     """
     _, codes = np.unique(groups, return_inverse=True)
     means = np.bincount(codes, values) / np.bincount(codes)
@@ -99,11 +105,11 @@ def paired_gain(first: Path, second: Path) -> PairedGain:
     """Compute how much better the second table of scores is than the first.
 
     Where a threshold or ensemble weights were fitted, a table holds the scores of the fitted choice on the images it
-    was fitted on, which are slightly too good; `make evaluate` prints the nested estimate.
+    was fitted on, which are slightly too good; `make evaluate` prints the cross-validated gain.
 
     Args:
-        first: a CSV with columns id, group, score, perhaps class: an ``oof.csv``, or what
-            ``scripts.score --out`` writes.
+        first: a CSV with columns id, group, score, perhaps class: an ``oof.csv``, or a
+            file of ``scripts.score --out``.
         second: another one with the same images in any order.
 
     Raises:
@@ -128,9 +134,9 @@ def describe_gain(files: Sequence[Path]) -> str:
     if len(files) != 2:
         raise UserError("FILES", f"names {len(files)} files", 'give two: FILES="before/oof.csv after/oof.csv"')
     result = paired_gain(files[0], files[1])
-    verdict = "significant" if result.gain.is_significant else "may be chance"
+    verdict = "significant" if result.gain.is_significant else "not significant"
     scope = f"{result.groups} groups and {result.images} images"
-    return f"{result.gain.signed()}, paired 95 % interval over {scope}: {verdict}"
+    return f"{result.gain.signed()}, paired 95 % confidence interval over {scope}: {verdict}"
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
@@ -141,7 +147,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
             table["id"] += " " + table["class"]
         table = table.set_index("id")[["group", "score"]]
     except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "check the path") from None
+        raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
     except (KeyError, ValueError) as error:
         what = f"is not a table with columns id, group, score ({str(error)[:120]})"
         raise UserError(path, what, "run `make evaluate` again") from None

@@ -1,4 +1,4 @@
-"""Summarize out-of-fold predictions: scores, intervals, ensemble weights, thresholds and smallest areas."""
+"""Summarize out-of-fold predictions: scores, intervals, ensemble weights, thresholds and minimum areas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ def summarize(
     observations: np.ndarray,
     test_groups: int,
 ) -> Summary:
-    """Compute scores, intervals, ensemble weights, thresholds and smallest areas.
+    """Compute scores, intervals, ensemble weights, thresholds and minimum areas.
 
     Args:
-        competition: gives its name and classes.
-        metric: made the observations.
+        competition: its name and classes are used.
+        metric: metric that made the observations.
         recipes: the members of the ensemble.
         table: one row per image; columns group, fold and accuracy are used.
         observations: (images, ensemble weights, classes, ...) from `metric.observe`; the weights are those of
@@ -108,7 +108,7 @@ def _select_weights(
 
 
 def _default_scores(metric: Metric, observations: np.ndarray, default: int) -> np.ndarray:
-    """Return the mean over the classes of each image at the default threshold without a smallest area: (images,)."""
+    """Return the mean over the classes of each image at the default threshold without a minimum area: (images,)."""
     classes = range(observations.shape[1])
     scores: np.ndarray = np.mean([metric.score_grid(observations[:, n])[:, default, 0] for n in classes], axis=0)
     return scores

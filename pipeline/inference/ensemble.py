@@ -20,10 +20,10 @@ class Ensemble:
     """The mean probability of several models, each with test-time augmentation.
 
     Args:
-        models: on the device, all for the same input size.
+        models: the models, on the device, all for the same input size.
         flips: the views that each model predicts.
-        device: where the models are.
-        classes: of the models.
+        device: device of the models.
+        classes: classes of the models.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Ensemble:
                     logits = model(view)
                 total += weight * flip(self.classes.probabilities(logits), how)
         if not total.isfinite().all():
-            raise UserError("", "the probabilities are not finite", "predict with train.precision = float32")
+            raise UserError("", "the probabilities are not finite", 'run `make predict SET="train.precision=float32"`')
         # The sum can exceed 1 by a rounding error.
         return total.clamp_(max=1)
 
@@ -73,7 +73,7 @@ class EnsembleMember(NamedTuple):
 
     ensemble: Ensemble
     recipe: Recipe
-    """Gives the input size and the batch size: a batch that fits into memory for training fits for prediction."""
+    """Its input size and batch size are used: a batch that fits into memory for training fits for prediction."""
 
 
 def load_ensemble_member(
@@ -83,8 +83,8 @@ def load_ensemble_member(
 
     Args:
         paths: the weights files.
-        device: where the models go.
-        recipe: the recipe as it is today, whose ``predict`` table is used; that of the first file if None.
+        device: device to move the models to.
+        recipe: the current recipe, whose ``predict`` table is used; that of the first file if None.
 
     Returns:
         The member, and the metadata of each file.
@@ -108,6 +108,6 @@ def load_ensemble_member(
 
 
 def choose_prediction_device(recipes: Sequence[Recipe]) -> ComputeDevice:
-    """Choose the device to predict on, in float32 if any recipe asks for it."""
+    """Choose the device to predict on, in float32 if any recipe sets it."""
     precisions = {recipe.train.prediction_precision for recipe in recipes}
     return choose_device("float32" if "float32" in precisions else "auto")

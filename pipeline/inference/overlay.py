@@ -32,8 +32,8 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
     Args:
         source: a weights file, a run, or a runs folder, whose folds are averaged.
         images: files, and folders whose images are taken.
-        out: where the results go; created if missing.
-        threshold: of the probability; the recipe's if None.
+        out: folder of the results; created if missing.
+        threshold: threshold of the probability; the recipe's if None.
 
     Yields:
         The path of each overlay once it is written.

@@ -13,12 +13,12 @@ from pipeline.metrics.counts import NUM_BINS
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How the probabilities of each class become a mask."""
+    """Thresholds, minimum areas and rules that turn probabilities into masks."""
 
     thresholds: tuple[float, ...]
-    """One per class: pixels with at least this probability are in the mask."""
+    """(classes,) Pixels with at least this probability are in the mask."""
     min_areas: tuple[float, ...]
-    """One per class: a smaller mask, or object if each object has a row, is removed; fraction of the image."""
+    """(classes,) Minimum area as a fraction of the image. Smaller masks (or instances, if `instances`) are removed."""
     may_be_empty: bool
     """Whether masks of the competition may be empty."""
     exclusive: bool = False
@@ -28,12 +28,12 @@ class Postprocess:
 
 
 def default_postprocess(competition: Competition, threshold: float) -> Postprocess:
-    """Return one threshold for all classes and no smallest area."""
+    """Return one threshold for all classes and no minimum area."""
     return make_postprocess(competition, [threshold] * competition.num_classes, [0.0] * competition.num_classes)
 
 
 def make_postprocess(competition: Competition, thresholds: Sequence[float], min_areas: Sequence[float]) -> Postprocess:
-    """Return thresholds and smallest areas with the competition's rules."""
+    """Return thresholds and minimum areas with the competition's rules."""
     return Postprocess(
         tuple(thresholds),
         tuple(min_areas),
@@ -43,13 +43,13 @@ def make_postprocess(competition: Competition, thresholds: Sequence[float], min_
     )
 
 
-def upsample(probability: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize probabilities (n, c, h, w) to `size` = (height, width), bilinear.
+def upsample(probability: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resize probabilities (n, c, h, w) to `shape` = (height, width), bilinear.
 
     Probabilities are upsampled before thresholding: masks binarized at half scale cannot score above a Dice of 0.9986
     on Carvana, masks binarized at native size 0.99977.
     """
-    height, width = size
+    height, width = shape
     if tuple(probability.shape[-2:]) == (height, width):
         return probability
     return F.interpolate(probability, (height, width), mode="bilinear", align_corners=False)
@@ -58,13 +58,13 @@ def upsample(probability: Tensor, size: Sequence[int]) -> Tensor:
 def binarize(probability: Tensor, postprocess: Postprocess) -> Tensor:
     """Convert the probabilities of one image to masks.
 
-    Where no mask may be empty, a threshold above every probability is lowered to the highest bin of the histogram
-    (see `pipeline.metrics.counts.probability_histogram`) that has a pixel. Kaggle refuses a file with an empty mask of
-    such a competition; the row scores near 0 in any case.
+    If `may_be_empty` is false and no pixel reaches the threshold, the largest k/256 not above the maximum probability
+    is used, so the mask is never empty; see `pipeline.metrics.counts.counts_by_threshold`. Kaggle refuses a file with
+    an empty mask of such a competition; the row scores near 0 in any case.
 
     Args:
         probability: (classes, h, w) float, 0 to 1.
-        postprocess: thresholds, smallest areas and rules.
+        postprocess: thresholds, minimum areas and rules.
 
     Returns:
         (classes, h, w) bool.

@@ -15,8 +15,8 @@ class RowEncoder:
     """Encode masks as rows.
 
     Args:
-        competition: says what a row holds and how RLE is written.
-        postprocess: gives the smallest area of an object.
+        competition: its kind of rows and its RLE format are used.
+        postprocess: its minimum areas are used.
     """
 
     def __init__(self, competition: Competition, postprocess: Postprocess) -> None:

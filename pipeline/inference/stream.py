@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from pipeline.competition import Competition
-from pipeline.data.headers import Size, require_size
+from pipeline.data.headers import require_size
 from pipeline.data.images import decode_image, image_size, read_bytes
 from pipeline.data.labels import Truth
+from pipeline.data.masks import Size
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
@@ -41,7 +42,7 @@ class Prediction(NamedTuple):
     by_member: tuple[Tensor, ...]
     """One map (classes, h, w) float32, 0 to 1, per member."""
     truth: Truth | None
-    """The labels, if they were asked for and the sample has some."""
+    """The ground truth, if it was requested and the sample has a label."""
 
     def mean(self, ensemble_weights: Sequence[float] | None = None) -> Tensor:
         """Average the members.
@@ -128,7 +129,9 @@ def predict_probabilities(
         if expected_size is not None and not out_size:
             require_size(sample, size, expected_size)
         if truth is not None and truth.masks.shape[1:] != size[::-1]:
-            raise UserError(sample.image, "has another size than its mask", "run `make check`")
+            height, width = truth.masks.shape[1:]
+            what = f"is {size[0]}×{size[1]}, but its mask is {width}×{height}"
+            raise UserError(sample.image, what, "give both the same size; `make check` lists all such files")
         return _ReadSample(sample, images, size, truth)
 
     threads = available_cores()
@@ -158,8 +161,8 @@ def predict_rows(
     Args:
         members: the models.
         samples: what to predict.
-        competition: gives the RLE format, what a row holds, and the expected image size.
-        postprocess: how probabilities become masks.
+        competition: its RLE format, kind of rows and image size are used.
+        postprocess: thresholds, minimum areas and rules.
         ensemble_weights: weights of the members, with sum 1; equal weights if None.
         watch: see `predict_probabilities`.
 

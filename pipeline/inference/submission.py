@@ -66,7 +66,7 @@ def write_submission(
         weights: the weights files of each recipe.
         out: a .csv or .csv.gz file; how it was made is written to `submission_metadata(out)`.
         ensemble_weights: weights of the recipes, with sum 1; equal weights if None. Recipes with weight 0 are skipped.
-        postprocess: thresholds and smallest areas; the first recipe's threshold if None.
+        postprocess: thresholds and minimum areas; the first recipe's threshold if None.
         metadata: more to write into the JSON file.
         minutes: stop after this time and keep the finished rows.
         allow_broken: accept a file with filled rows.

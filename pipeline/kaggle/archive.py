@@ -192,7 +192,7 @@ def _run_in_threads(
 ) -> None:
     """Call `work` on all items in threads, with a progress bar of the bytes that it returns.
 
-    Threads are enough: zlib releases Python's lock.
+    Threads are enough: zlib releases the GIL.
     """
     with tqdm(total=total, desc=description, unit="B", unit_scale=True, delay=1) as bar:
 

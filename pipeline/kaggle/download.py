@@ -39,7 +39,9 @@ _SPARE_BYTES = 200 << 20
 
 
 def required_files(competition: Competition) -> list[DownloadFile]:
-    """List the files of the ``[download]`` table that other tables name: archives, then the files that replace parts.
+    """List the files of the ``[download]`` table that other tables use.
+
+    Archives come first, then single files that replace a damaged member.
 
     Raises:
         UserError: the competition has no slug or no ``[download]`` table.
@@ -87,7 +89,7 @@ def download_competition(competition: Competition, data: Path, retry: RetryPolic
         if not all((data / file.name).is_file() for file in missing):
             sizes = _list_sizes(client, missing)
             for file in [file for file in missing if file.name not in sizes]:
-                log.warning("Kaggle does not list %s: %s stays as it is in its archive", file.name, file.to)
+                log.warning("Kaggle does not list %s: the copy inside the archive is used", file.name)
                 records.write_not_offered(file)
                 missing.remove(file)
                 replaced.discard(data / file.to)

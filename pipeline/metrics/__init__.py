@@ -13,18 +13,18 @@ from pipeline.metrics.instances import InstanceMetric, f_beta_matches, precision
 from pipeline.metrics.pixels import PixelMetric, dice_of_counts, f_beta_formula, iou_of_counts
 
 MIN_AREAS = (0.0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
-"""Fractions of the image to try as the smallest area of a mask or object."""
+"""Minimum areas of a mask or object to try, as fractions of the image."""
 
 
 class Metric(Protocol):
-    """What every metric offers. Scores are per class, 0 to 1, higher is better; the leaderboard has their mean."""
+    """Interface of the metrics. Scores are per class, 0 to 1, higher is better; the leaderboard has their mean."""
 
     name: str
     label: str
     thresholds: np.ndarray
     """(t,) thresholds of the probability to try, rising."""
     min_areas: tuple[float, ...]
-    """Fractions of the image to try as the smallest area; the first is 0."""
+    """Minimum areas to try, as fractions of the image; the first is 0."""
     needs_instances: bool
     """Whether `Truth.instances` is needed."""
 
@@ -39,7 +39,7 @@ class Metric(Protocol):
 
 
 def load_metric(competition: Competition) -> Metric:
-    """Return the metric that a competition names."""
+    """Return the metric of a competition."""
     may_be_empty = competition.masks.may_be_empty
     min_areas = MIN_AREAS if may_be_empty else (0.0,)
     pixel_metric = partial(PixelMetric, may_be_empty=may_be_empty, min_areas=min_areas)

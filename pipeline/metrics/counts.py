@@ -9,7 +9,7 @@ NUM_BINS = 256
 
 
 def probability_histogram(probability: Tensor, truth: Tensor) -> np.ndarray:
-    """Count the pixels of an image by truth and probability.
+    """Count the pixels of an image by ground truth and probability.
 
     Args:
         probability: (c, h, w) float, 0 to 1: one map per class.
@@ -27,7 +27,7 @@ def probability_histogram(probability: Tensor, truth: Tensor) -> np.ndarray:
 
 
 def counts_by_threshold(histograms: np.ndarray, *, may_be_empty: bool) -> np.ndarray:
-    """Count the predicted pixels by truth at every threshold k / NUM_BINS.
+    """Count the predicted pixels by ground truth at every threshold k / NUM_BINS.
 
     Args:
         histograms: (..., 2, NUM_BINS) from `probability_histogram`.

@@ -21,22 +21,25 @@ def dice_of_counts(overlap: np.ndarray, predicted: np.ndarray, true: np.ndarray)
     """Compute 2·|X∩Y| / (|X|+|Y|); 1 if both masks are empty (evaluation page of the Carvana challenge).
 
     Args:
-        overlap: pixels in both masks.
-        predicted: pixels of the predicted mask.
-        true: pixels of the true mask.
+        overlap: (...) integer, number of pixels in both masks.
+        predicted: (...) integer, number of pixels of the predicted mask.
+        true: (...) integer, number of pixels of the ground-truth mask. The three arrays broadcast.
+
+    Returns:
+        (...) float64, 0 to 1.
     """
     total = predicted + true
     return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
 
 
 def iou_of_counts(overlap: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Compute |X∩Y| / |X∪Y| (Jaccard index); 1 if both masks are empty. Arguments as `dice_of_counts`."""
+    """Compute |X∩Y| / |X∪Y| (Jaccard index); 1 if both masks are empty. See `dice_of_counts`."""
     union = predicted + true - overlap
     return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
 
 
 def f_beta_of_counts(overlap: np.ndarray, predicted: np.ndarray, true: np.ndarray, beta: float) -> np.ndarray:
-    """Compute (1 + β²)·TP / ((1 + β²)·TP + β²·FN + FP); 1 if both masks are empty. Arguments as `dice_of_counts`.
+    """Compute (1 + β²)·TP / ((1 + β²)·TP + β²·FN + FP); 1 if both masks are empty. See `dice_of_counts`.
 
     β > 1 weights recall higher, β < 1 precision (van Rijsbergen 1979).
     """
@@ -48,11 +51,11 @@ class PixelMetric:
     """A metric of the mask of one class of one image, determined by pixel counts.
 
     Args:
-        name: as in the competition's file.
-        label: for texts.
-        formula: the score from pixel counts.
+        name: name in the competition's file.
+        label: name in texts.
+        formula: computes the score from pixel counts.
         may_be_empty: whether masks of the competition may be empty; see `pipeline.inference.postprocess.binarize`.
-        min_areas: fractions of the image to try as the smallest area of a mask that is not empty; the first is 0.
+        min_areas: minimum areas of a mask to try, as fractions of the image; the first is 0.
     """
 
     needs_instances = False
@@ -74,7 +77,7 @@ class PixelMetric:
         return probability_histogram(probability, true).astype(np.int32)
 
     def score_grid(self, observations: np.ndarray) -> np.ndarray:
-        """Score images of one class at every threshold and smallest area.
+        """Score images of one class at every threshold and minimum area.
 
         Args:
             observations: (n, 2, NUM_BINS) of one class, from `observe`.
@@ -94,7 +97,7 @@ class PixelMetric:
         return grid
 
     def score(self, masks: Tensor, truth: Truth) -> np.ndarray:
-        """Score binary masks (classes, h, w) bool against the truth: (classes,) float64."""
+        """Score binary masks (classes, h, w) bool against the ground truth: (classes,) float64."""
         true = torch.from_numpy(truth.masks).to(masks.device)
         counts = torch.stack([(masks & true).sum(dim=(1, 2)), masks.sum(dim=(1, 2)), true.sum(dim=(1, 2))])
         overlap, predicted, area = counts.cpu().numpy()

@@ -26,13 +26,13 @@ from pipeline.recipe import Recipe, SMPConfig, parse_recipe, recipe_to_toml
 
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """How weights were made; stored as strings in their file."""
+    """Origin of weights; stored as strings in their file."""
 
     competition: str
     fold: str
     """Number of the validation fold, or "all" if the run trained on every image."""
     held_out: str
-    """Fingerprint of the validation ids, which the model has not seen."""
+    """Fingerprint of the validation ids, on which the model was not trained."""
     epochs: str
     score: str
     """Score of the last validation at native size; empty for the fold "all"."""
@@ -73,10 +73,10 @@ def _pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
 
 
 def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata]:
-    """Build the model that a weights file describes and load its weights.
+    """Build the model of a weights file and load its weights.
 
     Returns:
-        The model in evaluation mode on the CPU, the recipe it was trained with, and how the weights were made.
+        The model in evaluation mode on the CPU, the recipe it was trained with, and the metadata of the weights.
 
     Raises:
         UserError: the file is missing, damaged, was not written by `save_weights`, or does not fit its own recipe.

@@ -6,14 +6,15 @@ from torch import nn
 
 @torch.no_grad()
 def update_ema(ema_model: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move `ema_model` towards `model`, running statistics of normalizations included.
+    """Update the average: ``ema = d * ema + (1 - d) * model`` with ``d = min(decay, (1 + step) / (10 + step))``.
 
-    The decay rises from 0 over the first steps, so that the random initial weights are soon forgotten. The same as
+    At step 0, d is 0. The rising decay removes the random initial weights from the average. Parameters and
+    floating-point buffers are averaged, integer buffers are copied. The same as
     `torch.optim.swa_utils.AveragedModel`, which however synchronizes with the device several times per step.
 
     Args:
-        ema_model: updated in place.
-        model: of the same architecture.
+        ema_model: the averaged model, updated in place.
+        model: a model of the same architecture.
         step: number of the step, from 0.
         decay: final decay, 0 to 1.
     """

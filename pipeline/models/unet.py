@@ -63,7 +63,14 @@ class UNet(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Upsample by 2, concatenate the skip connection, apply a double convolution."""
+    """Upsample by 2, concatenate the skip connection, apply a double convolution.
+
+    Args:
+        in_channels: channels of the coarser level.
+        skip_channels: channels of the skip connection and of the output.
+        up: "transpose" (transposed convolution) or "bilinear" (1×1 convolution, bilinear upsampling).
+        norm: "batch", "group" or "none", see `norm_layer`.
+    """
 
     def __init__(self, in_channels: int, skip_channels: int, up: str, norm: str) -> None:
         super().__init__()
@@ -83,7 +90,16 @@ class UpBlock(nn.Module):
 
 
 def double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
-    """Build twice: 3×3 convolution, normalization, ReLU."""
+    """Build twice: 3×3 convolution, normalization, ReLU.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        norm: "batch", "group" or "none", see `norm_layer`.
+
+    Returns:
+        A module that maps (n, in_channels, h, w) to (n, out_channels, h, w).
+    """
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         layers += [

@@ -20,7 +20,7 @@ STD = (58.395, 57.12, 57.375)
 
 
 class SegmentationModel(nn.Module):
-    """A network with its input normalization."""
+    """A network with its input normalization: takes RGB from 0 to 255, returns logits."""
 
     mean: Tensor
     std: Tensor
@@ -39,7 +39,12 @@ class SegmentationModel(nn.Module):
 
 
 class PadToMultiple(nn.Module):
-    """Pad the input of a network that accepts only multiples of a number, and crop its output."""
+    """Pad the input of a network that accepts only multiples of a number, and crop its output.
+
+    Args:
+        network: maps (n, c, h, w) float to logits (n, channels, h, w), for h and w that are multiples of `multiple`.
+        multiple: required divisor of height and width.
+    """
 
     def __init__(self, network: nn.Module, multiple: int) -> None:
         super().__init__()
@@ -47,7 +52,7 @@ class PadToMultiple(nn.Module):
         self.multiple = multiple
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (n, c, h, w) to logits of the same height and width."""
+        """Map (n, c, h, w) float to logits (n, channels, h, w) of the same height, width and dtype."""
         height, width = image.shape[-2:]
         logits: Tensor = self.network(pad_to_multiple(image, self.multiple))[..., :height, :width]
         return logits
@@ -56,11 +61,14 @@ class PadToMultiple(nn.Module):
 def build_model(config: UNetConfig | SMPConfig, classes: Classes = SINGLE_CLASS) -> SegmentationModel:
     """Build the model that a recipe's ``[network]`` table describes.
 
-    Weights are random unless the table names a local file of encoder weights.
+    Weights are random unless the table gives a local file of encoder weights.
 
     Args:
         config: the table.
-        classes: of the competition; the logits have one channel per class, and one more if they are exclusive.
+        classes: classes of the competition; the logits have one channel per class, and one more if they are exclusive.
+
+    Returns:
+        The model in training mode on the CPU, float32: (n, 3, h, w) RGB from 0 to 255 to logits (n, channels, h, w).
 
     Raises:
         UserError: the architecture, the encoder or an option does not exist, or the encoder weights do not fit.
@@ -71,7 +79,7 @@ def build_model(config: UNetConfig | SMPConfig, classes: Classes = SINGLE_CLASS)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters."""
+    """Count all parameters, trainable or frozen; buffers are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

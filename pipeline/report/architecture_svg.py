@@ -32,7 +32,7 @@ ARROW = 6
 LINES_PER_BOX = 3
 
 COLORS = ("#4477aa", "#aa3377", "#228833", "#b8860b", "#cc4455", "#2a8fa8", "#7a5ca8", "#5f6b2d", "#777777")
-"""Of the arrows that start on a floor, top floor first; repeated if there are more floors."""
+"""Colors of the arrows that start on a floor, top floor first; repeated if there are more floors."""
 
 HEADING = "Rooms of the repository and what they import"
 CAPTION = "An arrow points from a room to one that it imports. Imports that follow from a chain of arrows are left out."

@@ -1,4 +1,4 @@
-"""Draw predictions next to the truth: image, mask over it, and errors."""
+"""Draw predictions next to the ground truth: image, mask over it, and errors."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -32,15 +32,15 @@ def write_comparison(
     """Draw one row per test image: the image, the submitted masks over it, the pixels they missed and added.
 
     Args:
-        competition: describes the data.
+        competition: the competition of the data.
         data: the data folder.
         submission: a submission file.
-        solution: the true masks in the same format.
+        solution: the ground-truth masks in the same format.
         ids: test images, in the order of the rows.
         out: a .jpg or .png file.
 
     Raises:
-        UserError: an id is missing in a file or has no image, a file cannot be read, or `out` is no picture.
+        UserError: an id is missing in a file or has no image, a file cannot be read, or `out` is not an image file.
     """
     if out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise UserError(out, "is not a .jpg or .png file", "change its name")
@@ -49,7 +49,7 @@ def write_comparison(
     rows = []
     for id in ids:
         if id not in samples:
-            raise UserError(data, f"has no test image {id}", "check the id")
+            raise UserError(data, f"has no test image {id}", f"give an id such as {min(samples)}")
         image = read_image(samples[id].image, competition.csv.size)
         masks, truth = (_paint(rows_of[id], image.shape[:2], competition) for rows_of in (predicted, true))
         rows.append((image, masks, truth))
@@ -69,11 +69,11 @@ def write_worst_images(
     """Draw one row for each of the worst validation images, as `write_comparison` does.
 
     Args:
-        competition: describes the data.
+        competition: the competition of the data.
         recipes: the recipes that were evaluated.
         data: the data folder.
         runs_folders: the runs folder of each recipe.
-        evaluation: gives ensemble weights, thresholds and smallest areas.
+        evaluation: its ensemble weights, thresholds and minimum areas are used.
         table: one row per image, from `evaluate_oof`; columns id, fold and score are used.
         out: a .jpg or .png file.
         count: number of images.
@@ -97,7 +97,7 @@ def write_worst_images(
 
 
 def _write_rows(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:
-    """Draw rows of image (h, w, 3) uint8, predicted and true masks (classes, h, w) bool into one file."""
+    """Draw rows of image (h, w, 3) uint8, predicted and ground-truth masks (classes, h, w) bool into one file."""
     drawings = [[image, draw_overlay(image, masks), draw_errors(image, masks, truth)] for image, masks, truth in rows]
     with atomic_write(out) as temporary:
         Image.fromarray(tile_images(drawings)).save(temporary, quality=88)
@@ -110,11 +110,13 @@ def read_rows(path: Path, competition: Competition, ids: Sequence[str]) -> dict[
         UserError: the file cannot be read or has no row for an id.
     """
     found: dict[str, list[MaskRow]] = {id: [] for id in ids}
+    example = ""
     for row in read_mask_csv(path, submission_format(competition)):
+        example = example or row.id
         if row.id in found:
             found[row.id].append(row)
     if missing := [id for id, rows in found.items() if not rows]:
-        raise UserError(path, f"has no row for {missing[0]}", "check the id")
+        raise UserError(path, f"has no row for {missing[0]}", f"give an id such as {example}")
     return found
 
 

@@ -20,7 +20,7 @@ def describe_demo() -> str:
     lines = [""]
     if evaluation:
         dice = evaluation.score
-        interval = f"95 % interval {dice.low:.5f} to {dice.high:.5f} over {evaluation.groups} cars"
+        interval = f"95 % confidence interval {dice.low:.5f} to {dice.high:.5f} over {evaluation.groups} cars"
         lines.append(f"  out-of-fold Dice   {dice.value:.5f}   {interval}")
     return "\n".join([
         *lines,

@@ -21,7 +21,7 @@ from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 from pipeline.submission.score import parse_row
 
-# The files do not say how large their images are; `check_submission` does that check.
+# The files do not contain the sizes of their images; `check_submission` checks against the size.
 _ANY_SIZE = 2**62
 
 
@@ -43,7 +43,7 @@ def majority_vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.nda
     order = np.argsort(positions, kind="stable")
     positions = positions[order]
     weight = np.cumsum(np.concatenate(changes)[order])
-    # Of several changes at one pixel, only the sum after the last one counts.
+    # Several bounds can fall on one pixel; only the sum after the last one counts.
     last = np.append(positions[1:] != positions[:-1], True)[: len(positions)]
     positions, inside = positions[last], 2 * weight[last] > sum(weights)
     edges = positions[inside != np.append(False, inside)[:-1]].reshape(-1, 2)
@@ -58,14 +58,14 @@ def blend_submissions(
     Args:
         paths: two or more .csv or .csv.gz files with the same ids in any order.
         out: the file to write, in the order of the first file.
-        competition: gives the format of the files.
+        competition: its format of CSV files is used.
         weights: a number above 0 per file; equal weights if None.
 
     Returns:
         The number of rows.
 
     Raises:
-        UserError: too few files, wrong weights, ids that differ, a file that cannot be read, a faulty mask, `out` is
+        UserError: too few files, wrong weights, ids that differ, a file that cannot be read, an invalid mask, `out` is
             one of the files, or rows are instances, which have no common pixels to vote on.
     """
     if competition.csv.rows == "instance":

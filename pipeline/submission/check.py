@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import describe_header, read_csv_records
+from pipeline.data.masks import Shape
 from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_training_samples
@@ -27,7 +28,6 @@ from pipeline.submission.pixel_order import (
     true_line_ratios,
 )
 from pipeline.submission.report import MAX_PROBLEMS, SubmissionProblem, SubmissionReport
-from pipeline.submission.shapes import Shape
 
 _IMPLAUSIBLE_SHARE = 0.01
 """Up to this fraction of masks with an implausible area is a warning, above it an error."""
@@ -51,13 +51,13 @@ def reference_ratios(competition: Competition, data: Path) -> LineRatios:
 def check_submission(
     path: Path, competition: Competition, shapes: Mapping[RowKey, Shape], reference: LineRatios | None = None
 ) -> SubmissionReport:
-    """Read a submission to its end and report all faults. Rows may have any order.
+    """Read a submission to its end and report all problems. Rows may have any order.
 
     Args:
         path: a .csv or .csv.gz file.
-        competition: gives the header, the RLE format, whether masks may be empty, and their plausible areas.
+        competition: its header, RLE format, and rules for empty masks and plausible areas are used.
         shapes: (height, width) of each row that the file must have, from `expected_shapes`.
-        reference: line ratios of true masks, from `reference_ratios`.
+        reference: line ratios of ground-truth masks, from `reference_ratios`.
 
     Raises:
         UserError: the file cannot be read to its end.
@@ -156,7 +156,7 @@ class _Checker:
 
 
 class _MaskStatistics:
-    """What only shows in all masks together: equal masks, implausible areas, another pixel order or width."""
+    """Checks of all masks together: equal masks, implausible areas, another pixel order or width."""
 
     def __init__(self, competition: Competition, every: int) -> None:
         self.competition = competition
@@ -209,7 +209,7 @@ class _MaskStatistics:
 
     def _report_equal_masks(self, report: SubmissionReport) -> None:
         if self.first in ("", self.competition.csv.empty):
-            warning = f"all {self.masks:,} masks are empty: no pixel is predicted"
+            warning = f"all {self.masks:,} masks are empty: the model predicts only background"
             report.warnings.append(SubmissionProblem(warning))
         elif self.all_full:
             report.add(f"all {self.masks:,} masks cover the whole image: every pixel is predicted")

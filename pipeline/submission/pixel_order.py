@@ -1,9 +1,9 @@
 """Recognize masks whose runs were written in another pixel order or for another image width.
 
-Neighboring lines of a mask are nearly equal. So few pixels of a mask lack a neighbor one line further on if the line
-length is the right one, and many if it is not. What "few" means depends on the objects (thin vertical scratches have
-few neighbors in any order), so a submission is compared with the true masks of the same competition. Median ratios on
-the practice data: 0.002 for true car masks and 448 in the wrong order, 0.1 and 17 for nuclei.
+Neighboring lines of a mask are nearly equal. So few mask pixels are without a mask pixel one line further on if the
+line length is right, and many if it is wrong. How many is "few" depends on the objects (thin vertical scratches have
+few neighbors in any order), so a submission is compared with the ground truth of the same competition. Median ratios on
+the practice data: 0.002 for ground-truth car masks and 448 in the wrong order, 0.1 and 17 for nuclei.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,17 @@ MIN_SUBMITTED, MIN_TRUE = 5, 10
 PROBED_MASKS = 200
 """Masks of a submission that are compared, spread over the file."""
 SUSPICIOUS = 1.1
-"""Without true masks, a ratio above this for 9 of 10 masks gives a warning."""
+"""Without ground truth, a ratio above this for 9 of 10 masks gives a warning."""
 
 KINDS = ("order", "width")
 
 
 @dataclass
 class LineRatios:
-    """For each mask, how much worse the stated line length fits than another one; above 1 the other fits better."""
+    """Ratio of unmatched neighbor pixels for the expected and an alternative image width, for each mask.
+
+    A ratio above 1 favors the alternative.
+    """
 
     values: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
@@ -40,7 +43,7 @@ class LineRatios:
         line, other = shape[::-1] if order == "row" else shape
         padded = -(-line // 32) * 32
         pixels = shape[0] * shape[1]
-        # Per pixel of line length: the end of one long run lacks as many neighbors as the line is long.
+        # Per pixel of line length: the end of one long run has as many unmatched pixels as the line is long.
         stated = count_breaks(runs, line, pixels) / line
         for kind, length in (("order", other), ("width", padded)):
             if length != line:
@@ -53,19 +56,26 @@ class LineRatios:
 
 @dataclass(frozen=True)
 class OrderVerdict:
-    """What a comparison found."""
+    """The result of a comparison: masks that favor another pixel order or width."""
 
     kind: str
     refused: bool
-    """True if more than half of the masks fit worse than every true mask; otherwise it is only suspicious."""
+    """True if the median ratio is above that of every ground-truth mask; otherwise it is only suspicious."""
     masks: int
 
 
 def compare_lines(submitted: LineRatios, true: LineRatios) -> list[OrderVerdict]:
-    """Compare a submission with true masks of the same competition.
+    """Compare a submission with the ground truth of the same competition.
 
-    A submission is refused only if the median of its ratios is above the largest ratio of all true masks, which is
-    impossible for masks like the true ones. Without enough true masks it is never refused.
+    A submission is refused only if the median of its ratios is above the largest ratio of all ground-truth masks.
+    Without enough ground-truth masks it is never refused.
+
+    Args:
+        submitted: ratios of the submission.
+        true: ratios of the ground truth.
+
+    Returns:
+        One verdict for each suspicious kind of `KINDS`.
     """
     verdicts = []
     for kind in KINDS:
@@ -111,7 +121,7 @@ def count_breaks(runs: np.ndarray, line: int, pixels: int) -> int:
 
 
 def true_line_ratios(masks: Sequence[tuple[np.ndarray, tuple[int, int]]], order: str) -> LineRatios:
-    """Compute the ratios of true masks, given as (runs, shape of the image)."""
+    """Compute the ratios of ground-truth masks, given as (runs, shape of the image)."""
     ratios = LineRatios()
     for runs, shape in masks:
         if len(runs):

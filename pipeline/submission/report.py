@@ -12,7 +12,7 @@ _MAX_ID_LENGTH = 80
 
 @dataclass(frozen=True)
 class SubmissionProblem:
-    """One fault of a submission."""
+    """One problem of a submission."""
 
     reason: str
     line: int | None = None
@@ -30,7 +30,7 @@ class SubmissionProblem:
 
 @dataclass
 class SubmissionReport:
-    """What the check of a submission found."""
+    """The result of the check of a submission."""
 
     path: Path
     rows: int = 0

@@ -1,4 +1,4 @@
-"""Score a finished submission with the competition's metric, where the true masks are known."""
+"""Score a finished submission with the competition's metric, where the ground truth is known."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
+from pipeline.data.masks import Shape
 from pipeline.data.rle import RleFormat, count_overlap, expand_runs, parse_rle, rle_format
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import RowKey, load_test_samples
@@ -19,9 +20,6 @@ from pipeline.metrics.instances import InstanceMetric
 from pipeline.metrics.pixels import PixelMetric
 from pipeline.paths import competition_toml
 
-Shape = tuple[int, int]
-"""(height, width) in pixels."""
-
 
 def score_submission(
     path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape]
@@ -30,15 +28,15 @@ def score_submission(
 
     Args:
         path: the submission; its rows may have any order.
-        solution: the true masks in the same format.
-        competition: gives the format and the metric.
+        solution: the ground-truth masks in the same format.
+        competition: its format and metric are used.
         shapes: (height, width) of each row, from `expected_shapes`.
 
     Returns:
         Columns id, class (its name; empty without classes) and score, in the order of the solution.
 
     Raises:
-        UserError: the ids of the files differ or one is repeated, a file is unreadable or empty, or a mask is faulty.
+        UserError: the ids of the files differ or one is repeated, a file is unreadable or empty, or a mask is invalid.
     """
     metric = load_metric(competition)
     if isinstance(metric, PixelMetric):
@@ -83,7 +81,8 @@ def _score_instances(
     if missing := [key for key in true if key not in predicted]:
         raise UserError(path, f"has no row for {format.describe_key(*missing[0])}", "predict again")
     if extra := [key for key in predicted if key not in true]:
-        raise UserError(path, f"has a row for {format.describe_key(*extra[0])}, which the solution lacks", "remove it")
+        what = f"has a row for {format.describe_key(*extra[0])}, which is not in the solution"
+        raise UserError(path, what, "remove the row from the submission")
     for key in tqdm(true, desc="score", unit=" images", delay=2):
         height, width = shapes[key]
         pixels = height * width
@@ -116,7 +115,7 @@ def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.nd
     """Parse the runs of a row.
 
     Raises:
-        UserError: the RLE is faulty.
+        UserError: the RLE is invalid.
     """
     try:
         return parse_rle(row.rle, pixels, format)
@@ -125,10 +124,10 @@ def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.nd
 
 
 def solution_csv(competition: Competition, data: Path) -> Path:
-    """Return the file of the true masks.
+    """Return the file of the ground-truth masks.
 
     Raises:
-        UserError: the competition names none.
+        UserError: the competition has no ``csv.solution``.
     """
     if competition.csv.solution is None:
         raise UserError(competition_toml(competition.name), "has no csv.solution", "give one with --solution")
@@ -139,8 +138,8 @@ def save_scores(scores: pd.DataFrame, competition: Competition, data: Path, path
     """Write the scores of a submission as a CSV for `pipeline.evaluation.statistics.paired_gain`.
 
     Args:
-        scores: as `score_submission` returns them.
-        competition: names the test images, which give the groups.
+        scores: table that `score_submission` returns.
+        competition: its test images are used for the groups.
         data: the data folder.
         path: the CSV: id, group, class, score.
 
@@ -149,7 +148,7 @@ def save_scores(scores: pd.DataFrame, competition: Competition, data: Path, path
     """
     groups = {sample.id: sample.group for sample in load_test_samples(competition, data)}
     if missing := [id for id in scores.id if id not in groups]:
-        raise UserError(missing[0], "was scored, but its image is missing", "download it")
+        raise UserError(missing[0], "was scored, but its image is missing", "download the image")
     table = scores.assign(group=scores.id.map(groups))[["id", "group", "class", "score"]]
     write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 

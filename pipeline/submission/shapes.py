@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.competition import Competition
 from pipeline.data.headers import read_headers
+from pipeline.data.masks import Shape
 from pipeline.data.patterns import fixed_part
 from pipeline.data.samples import (
     RowKey,
@@ -16,15 +17,12 @@ from pipeline.data.samples import (
 )
 from pipeline.errors import UserError
 
-Shape = tuple[int, int]
-"""(height, width) in pixels."""
-
 
 def expected_shapes(competition: Competition, data: Path, sample: Path | None = None) -> dict[RowKey, Shape]:
     """Return the (id, class) of each row that a submission must have, and the size of its mask.
 
     Args:
-        competition: names the sample submission and the test folder.
+        competition: its sample submission and test folder are used.
         data: the data folder.
         sample: another sample submission.
 

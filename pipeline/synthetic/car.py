@@ -19,7 +19,7 @@ class BodyShape(NamedTuple):
     width: float
     height: float
     clearance: float
-    """Height of the underside."""
+    """Ground clearance: height of the underside above the ground, meters."""
     wheel_radius: float
     nose_height: float
     cowl_height: float
@@ -32,8 +32,9 @@ class BodyShape(NamedTuple):
     rear_window_x: float
     """Position of the rear window's lower edge."""
     front_exponent: float
-    """The larger, the blunter the front."""
+    """Exponent of the superellipse of the front outline."""
     rear_exponent: float
+    """Exponent of the superellipse of the rear outline."""
 
 
 BODY_SHAPES = {
@@ -101,7 +102,7 @@ class Car:
     seats: tuple[float, float, float]
     """Albedo of the seats."""
     glass: tuple[float, float]
-    """Opacity of the front windows and of the rear windows."""
+    """Opacity of the front windows and of the rear windows, 0 (clear) to 1 (opaque)."""
     spokes: int
     spoke_width: float
     """Relative to the usual width."""
@@ -124,11 +125,11 @@ class Car:
     """From the camera to the turntable's center."""
     camera_height: float
     aim: float
-    """Height of the point above the turntable's center at which the camera looks."""
+    """Height of the camera's target above the turntable's center, meters."""
     offset: tuple[float, float]
     """Position (x, y) of the car relative to the turntable's center."""
     studio: int
-    """Seed of the backdrop, which is the same in all views."""
+    """Random seed of the backdrop (wall, floor, lamps), an integer without a unit; the same in all views."""
 
 
 def sample_car(rng: np.random.Generator) -> Car:

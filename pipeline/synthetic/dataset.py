@@ -85,7 +85,7 @@ def write_synthetic_dataset(
         train_cars: number of cars with masks, `VIEWS` images each.
         test_cars: number of other cars, without masks.
         size: (width, height) of the images in pixels.
-        seed: of the cars. A longer series starts with the cars of a shorter one.
+        seed: random seed of the cars. A longer series starts with the cars of a shorter one.
         workers: number of processes; None for one per core.
 
     Raises:

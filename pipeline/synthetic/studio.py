@@ -20,7 +20,7 @@ _TURNTABLE_RADIUS = 3.35
 _SHADOWS = ((0.12, 0.45, 0.38), (-0.03, 0.14, 0.50), (-0.12, 0.05, 0.25))
 """Margin around the car's outline, standard deviation of the blur (both in meters), opacity."""
 _REFLECTANCE = 0.2
-"""Of the floor."""
+"""Reflectance of the floor, 0 to 1."""
 
 
 def shade_faces(points: np.ndarray, normals: np.ndarray, materials: np.ndarray, eye: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ class BodySurface:
         Args:
             origins: (..., 3) points inside the body.
             directions: (..., 3) or (3,) unit vectors.
-            length: of the rays; longer than the way out.
+            length: length of the rays, meters; longer than the way out.
 
         Returns:
             (..., 3) points on the surface, inside it by at most length / 2**18.
@@ -132,7 +132,7 @@ class BodySurface:
 
         Args:
             drawing: (..., 2): (y, z) for front and rear, (x, z) for left and right, (x, y) for the top.
-            side: where the drawing comes from.
+            side: side of the car from which the drawing is projected.
 
         Returns:
             (..., 3) points on the surface. Points below the sill hang vertically below the sill's surface.

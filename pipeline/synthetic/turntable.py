@@ -30,7 +30,7 @@ def render_view(car: Car, view: int, size: tuple[int, int], rng: np.random.Gener
         car: the car and its studio.
         view: 1 to 16: 1 shows the front, 5 the car's left side, 9 the rear, 13 its right side.
         size: (width, height) of the image in pixels.
-        rng: for the sensor noise only.
+        rng: random generator of the sensor noise.
 
     Returns:
         The image, (height, width, 3) uint8 RGB, and the mask, (height, width) bool: the pixels of which the car covers
@@ -146,7 +146,15 @@ def _paint_rim(canvas: Canvas, axle: float, y: float, gray: float) -> None:
 
 
 def _wheel_points(scene: Scene, axle: float, y: float, radius: float, angles: np.ndarray = _CIRCLE) -> np.ndarray:
-    """Return studio points (n, 3) on a circle around a wheel's axis; `radius` is relative to the wheel's."""
+    """Return points (n, 3), in studio coordinates, on a circle around a wheel's axis.
+
+    Args:
+        scene: the view.
+        axle: position of the axle, x in car coordinates, meters.
+        y: position along the axle, y in car coordinates, meters.
+        radius: radius of the circle relative to the wheel's.
+        angles: (n,) angles around the axle, radians.
+    """
     wheel = scene.car.shape.wheel_radius
     x, z = axle + radius * wheel * np.cos(angles), wheel + radius * wheel * np.sin(angles)
     return scene.to_studio(np.stack([x, 0 * angles + y, z], axis=-1))

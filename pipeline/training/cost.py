@@ -1,9 +1,8 @@
 """Estimate the cost of a training step on a GPU without running one.
 
-The step is traced on torch's meta device, which knows shapes and computes nothing. Counted are floating-point
-operations, bytes that operations read and write if none are fused, and bytes saved for the backward pass; activations
-count in half precision. The time on a GPU follows from assumed utilizations, the constants below. The optimizer, the
-data loader and validation are left out.
+The step is traced on the meta device (shapes only). It counts FLOPs, bytes read and written without fusion, and bytes
+saved for the backward pass; activations count in half precision. The time on a GPU follows from assumed utilizations,
+the constants below. The optimizer, the data loader and validation are not included.
 """
 
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class Gpu:
     """Peak figures of a GPU in half precision."""
 
     name: str
-    flops: float
+    peak_flops_per_second: float
     """Floating-point operations per second of matrix products."""
     bandwidth: float
     """Bytes of its memory per second."""
@@ -88,7 +87,8 @@ class StepCost:
 
 
 def _seconds(gpu: Gpu, flops: float, bytes_moved: float) -> float:
-    return flops / (gpu.flops * COMPUTE_UTILIZATION) + bytes_moved / (gpu.bandwidth * BANDWIDTH_UTILIZATION)
+    arithmetic = flops / (gpu.peak_flops_per_second * COMPUTE_UTILIZATION)
+    return arithmetic + bytes_moved / (gpu.bandwidth * BANDWIDTH_UTILIZATION)
 
 
 def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
@@ -135,9 +135,9 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
     """Describe the cost of a recipe and the time on some GPUs, as lines of text.
 
     Args:
-        recipe: to be estimated.
+        recipe: the recipe to estimate.
         images: number of training images of a fold.
-        competition: its classes; of a code competition also the time limit of the notebook.
+        competition: its classes are used; for a code competition also the time limit of the notebook.
     """
     cost = estimate_cost(recipe, classes_of(competition))
     width, height = recipe.input.size

@@ -160,7 +160,7 @@ def _build_loaders(
     device: ComputeDevice,
     first_step: int,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Build the loaders of the steps that are left and of the validation images."""
+    """Build the loaders of the remaining steps and of the validation images."""
     config = recipe.train
     on_cpu = device.device.type == "cpu"
     workers = dataset.num_loader_workers(on_cpu)

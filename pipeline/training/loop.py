@@ -37,12 +37,12 @@ SAVE_EVERY = 300.0
 
 @dataclass(frozen=True)
 class TrainContext:
-    """What stays the same during a training."""
+    """Constants of a training: recipe, device, data, outputs."""
 
     recipe: Recipe
     device: ComputeDevice
     train_loader: DataLoader[Any]
-    """Endless batches, from the first step that is left."""
+    """Batches of the remaining steps, starting at `state.step`."""
     validation_loader: DataLoader[Any]
     validation_samples: int
     steps_per_epoch: int
@@ -52,7 +52,7 @@ class TrainContext:
     classes: Classes
     metric: Metric
     postprocess: Postprocess
-    """With which the validation binarizes."""
+    """Thresholds and rules of the masks in the validation."""
     should_stop: Callable[[], bool]
 
     @property
@@ -62,7 +62,7 @@ class TrainContext:
 
 
 def train_loop(state: TrainState, context: TrainContext) -> bool:
-    """Run the steps that are left; return False if `context.should_stop` ended the loop before the last one."""
+    """Run the remaining steps; return False if `context.should_stop` ended the loop before the last one."""
     config, device, total = context.recipe.train, context.device, context.total_steps
     loss = SegmentationLoss(config.loss, context.classes)
     saved = started = time.monotonic()

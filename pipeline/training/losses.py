@@ -8,19 +8,19 @@ from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.recipe import LossConfig
 
 WINDOW = 7
-"""Side in pixels of the window that decides how close a pixel is to the boundary."""
+"""Side in pixels of the window of `boundary_weight`."""
 _EPSILON = 1e-7
 
 
 class SegmentationLoss(nn.Module):
     """Compute ``bce × cross-entropy + dice × soft Dice loss``, the mean over the classes.
 
-    The cross-entropy is binary for every class, or categorical for exclusive classes. The soft Dice of a class is that
-    of the whole batch; see `soft_dice_loss`.
+    The cross-entropy is binary for every class, or categorical for exclusive classes. The soft Dice of a class is
+    computed over the batch, not per image; see `soft_dice_loss`.
 
     Args:
         config: the weights; with ``boundary`` above 0 the cross-entropy is weighted by `boundary_weight`.
-        classes: of the competition.
+        classes: classes of the competition.
     """
 
     def __init__(self, config: LossConfig, classes: Classes = SINGLE_CLASS) -> None:
@@ -57,15 +57,18 @@ class SegmentationLoss(nn.Module):
 
 
 def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
-    """Compute Σ|p − t| / (Σp + Σt) over the batch, the mean over the classes; 0 for a class without a true pixel.
+    """Compute the soft Dice loss Σ|p − t| / (Σp + Σt), computed over the batch, not per image.
 
-    For a binary target this is 1 minus the Dice of Σpt. For a fractional target, unlike that one, it is lowest at p = t
-    (Wang et al. 2023, https://arxiv.org/abs/2303.16296). The same as segmentation_models_pytorch's DiceLoss, whose
-    import takes seconds and which knows no fractional targets of exclusive classes.
+    For binary targets this equals 1 − 2·Σpt / (Σp + Σt). For fractional targets that form is not lowest at p = t; this
+    one is (Wang et al. 2023, https://arxiv.org/abs/2303.16296). Reimplemented because the import of
+    segmentation_models_pytorch takes seconds, and its DiceLoss supports no fractional targets of exclusive classes.
 
     Args:
         probability: (n, classes, h, w) float32, 0 to 1.
         target: (n, classes, h, w) float32, 0 to 1.
+
+    Returns:
+        A float32 scalar, 0 to 1: the mean over the classes. A class without a pixel in the target counts as 0.
     """
     dims = (0, 2, 3)
     true = target.sum(dim=dims)
@@ -76,8 +79,8 @@ def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
 def boundary_weight(target: Tensor, extra: float) -> Tensor:
     """Compute a weight per pixel that is higher at the boundary of the mask, where most errors are.
 
-    The mean p of the target over a window around a pixel is 1/2 on a straight edge and 0 or 1 far from any; the weight
-    is 1 + extra · 4p(1 − p). Boundary weights were used by the 1st and the 3rd place of the Carvana challenge.
+    The weight is 1 + extra · 4p(1 − p). p is the local mean of the target in a 7×7 window: 1/2 on a straight edge, 0 or
+    1 where the window holds no edge. Boundary weights were used by the 1st and the 3rd place of the Carvana challenge.
 
     Args:
         target: (n, c, h, w) float, 0 to 1.

@@ -13,8 +13,8 @@ from pipeline.host import available_cores
 
 CHECKED_SAMPLES = 8
 """Samples whose labels are read before the training starts."""
-PATIENCE = 200
-"""Steps without any predicted pixel before the training is stopped. A small network may predict none for dozens."""
+MAX_EMPTY_STEPS = 200
+"""The training stops after so many steps with only background predicted. A small network may start with dozens."""
 
 
 def check_masks(samples: Sequence[Sample], competition: Competition) -> None:
@@ -27,7 +27,7 @@ def check_masks(samples: Sequence[Sample], competition: Competition) -> None:
     _compare_sizes(samples)
     step = max(1, len(samples) // CHECKED_SAMPLES)
     reader = LabelReader(competition)
-    # Of labels from a CSV, images without a row would tell nothing.
+    # Images without a row in the CSV have empty masks, which say nothing about masks.positive or the RLE.
     labeled = [sample for sample in samples if sample.masks or sample.rows]
     if not labeled:
         raise UserError(str(competition.csv.train), "has no mask for any training image", "download it again")
@@ -47,7 +47,7 @@ def _compare_sizes(samples: Sequence[Sample]) -> None:
         for (path, _), mask, image in zip(pairs, masks, images, strict=True):
             if mask != image:
                 what = f"is {mask[0]}×{mask[1]}, but its image is {image[0]}×{image[1]}"
-                raise UserError(path, what, "run `make check`")
+                raise UserError(path, what, "give both the same size; `make check` lists all such files")
 
 
 class TrainingMonitor:
@@ -72,16 +72,18 @@ class TrainingMonitor:
             predicted_area: mean fraction of the pixels predicted as mask.
 
         Raises:
-            UserError: the loss is not finite, all masks were empty, or no pixel was predicted for `PATIENCE` steps.
+            UserError: the loss is not finite, all masks were empty, or only background was predicted for
+                `MAX_EMPTY_STEPS` steps.
         """
         if not math.isfinite(loss):
             fix = "lower train.learning_rate, or set train.precision to float32 to see whether precision is the cause"
-            raise UserError("", f"the loss is {loss} at step {step}", fix)
+            raise UserError("training", f"the loss is {loss} at step {step}", fix)
         if true_area == 0 and not self.may_be_empty:
-            raise UserError("", f"all masks of the {steps} batches before step {step} are empty", "run `make check`")
+            what = f"all masks of the {steps} batches before step {step} are empty"
+            raise UserError("training", what, "run `make check`")
         empty = predicted_area == 0 and true_area > 0
         self.steps_without_prediction = self.steps_without_prediction + steps if empty else 0
-        if self.steps_without_prediction >= PATIENCE:
-            what = f"no pixel was predicted in the {self.steps_without_prediction} steps before step {step}"
+        if self.steps_without_prediction >= MAX_EMPTY_STEPS:
+            what = f"the model predicts only background in the {self.steps_without_prediction} steps before step {step}"
             fix = "run `make check` to see whether images and masks match, or change train.learning_rate"
-            raise UserError("", what, fix)
+            raise UserError("training", what, fix)

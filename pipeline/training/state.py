@@ -79,7 +79,11 @@ class TrainState:
 
 
 def init_state(recipe: Recipe, classes: Classes, device: ComputeDevice, fold: Fold) -> TrainState:
-    """Build the state at step 0. Each fold starts from other random weights, which makes their ensemble better."""
+    """Build the state at step 0.
+
+    The random seed is ``recipe.seed * 1000 + fold``, with -1 for the fold "all". So each fold starts from other random
+    weights, which makes their ensemble better.
+    """
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
     model = build_model(recipe.network, classes).to(device.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.train)
@@ -104,7 +108,7 @@ def resume_state(state: TrainState, checkpoint: Path) -> None:
 
 
 def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step: linear warm-up to the peak, then constant or a half cosine to zero.
+    """Return the learning rate of a step: linear warm-up, then constant or cosine annealing to 0.
 
     Args:
         step: number of the step, from 0.
@@ -141,11 +145,12 @@ def train_step(
         images: (n, 3, h, w) uint8 or float, 0 to 255, on the device.
         target: (n, classes, h, w) float, 0 to 1, on the device.
         loss: function of logits and target.
-        device: gives the precision.
+        device: its autocast precision is used.
         config: gradient clipping and EMA decay.
 
     Returns:
-        (3,) float32 on the device: loss, fraction of true mask pixels, fraction of predicted mask pixels.
+        (3,) float32 on the device: loss, fraction of mask pixels in the target, fraction of predicted mask
+            pixels.
     """
     with device.autocast():
         logits = state.model(images)

@@ -34,13 +34,13 @@ def validate_model(
     """Compute the metric and the pixel accuracy, without test-time augmentation.
 
     Args:
-        model: is put into evaluation mode.
+        model: the model; it is put into evaluation mode.
         loader: batches from `pipeline.data.dataset.validation_loader`.
         samples: number of images that the loader yields.
-        device: where the model is.
-        classes: of the model.
-        metric: of the competition.
-        postprocess: thresholds.
+        device: device of the model.
+        classes: classes of the model.
+        metric: metric of the competition.
+        postprocess: thresholds and rules.
 
     Returns:
         Means over images and classes, ``{metric.name: ..., "accuracy": ...}``, with several classes also

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-Size = tuple[int, int]
-"""(width, height) in pixels."""
+from pipeline.data.masks import Size
 
 
 def ellipse_mask(size: Size, center: Sequence[float], radius: Sequence[float]) -> np.ndarray:

@@ -119,7 +119,7 @@ def _perfect(case: str, data: Path) -> tuple[Competition, Sequence[object]]:
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> None:
-    """The check refuses no correct submission, and the metric of the truth is 1."""
+    """The check refuses no correct submission, and the metric of the ground truth is 1."""
     competition, _ = _perfect(name, tmp_path)
     shapes = expected_shapes(competition, tmp_path)
     solution = tmp_path / "solution.csv"

@@ -23,7 +23,7 @@ CLASSES = {
     "csv.columns": {"key": "{id}_{class}", "rle": "{rle}"},
     "csv.rows": "class",
 }
-"""What makes the tiny competition one with classes."""
+"""Changes that give the tiny competition classes."""
 
 
 @pytest.fixture

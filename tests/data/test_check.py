@@ -207,7 +207,7 @@ def test_every_fault_is_named(name: str, data: Path, competition: Competition) -
 
 
 def test_unusual_but_correct_files_have_no_findings(data: Path, competition: Competition) -> None:
-    """What cameras and people write."""
+    """Files as cameras and people write them."""
     for name, content in {
         "train/alpha_01.jpg": jpeg("L", seed=1),
         "train/alpha_02.jpg": jpeg("CMYK", seed=2),
@@ -314,7 +314,7 @@ def test_same_name_in_train_and_val_is_accepted(folders: Path) -> None:
 
 
 def test_wrong_rle_format_is_explained(data: Path, competition: Competition) -> None:
-    """Where most masks contradict their rows, the check says which keys of the file would make them agree."""
+    """If most masks contradict their rows, the check reports the keys with which they agree."""
     columns = changed_competition(competition, csv__order="column", csv__base=0)
     findings = [one for one in check_data(columns, data) if one.file == "train_masks.csv"]
     assert [(one.what, one.fix) for one in findings] == [

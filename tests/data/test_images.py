@@ -1,5 +1,8 @@
 """Images of every common format are decoded; files that cannot be read are named."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -136,7 +139,16 @@ def test_decompression_bomb_is_refused_by_name(tmp_path):
 
 
 def test_missing_file_and_folder_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"nothing\.jpg: cannot be read"):
+    with pytest.raises(UserError, match=r"nothing\.jpg: cannot be read .*; check the path"):
         read_image(tmp_path / "nothing.jpg")
     with pytest.raises(UserError, match="cannot be read"):
         read_image(tmp_path)
+
+
+def test_unreadable_file_asks_for_permission(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"a\.jpg: cannot be read \(Permission denied\); grant read permission"):
+        read_image(tmp_path / "a.jpg")

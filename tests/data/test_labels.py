@@ -115,7 +115,7 @@ def test_rle_of_every_object_decodes_to_it(instances):
 
 
 class TestCache:
-    """Of masks with many parts."""
+    """The cache of masks with many parts."""
 
     @pytest.fixture
     def nucleus_files(self, tmp_path):

@@ -116,6 +116,19 @@ def test_missing_folders_images_and_groups_are_named(competition, data):
         load_test_samples(changed_competition(competition, images__test=None), data)
 
 
+def test_wrong_fields_are_reported_with_the_key_and_the_fields(competition, data):
+    wrong = changed_competition(competition, images__id="{case}")
+    with pytest.raises(UserError, match=r"images\.id uses the field \{case\}, .*; use one of .*\{stem\}"):
+        load_training_samples(wrong, data)
+    config = competition.model_dump()
+    config["folds"] = 1
+    config["images"] |= {"train": "train/{id}.jpg", "val": "test/{id}.jpg"}
+    config["masks"] |= {"train": "train_masks/{id}_mask.gif", "val": "val_masks/{other}.gif"}
+    message = r"masks\.val = .* shares no field with images\.val; use the same \{field\} in images\.val and masks\.val"
+    with pytest.raises(UserError, match=message):
+        load_training_samples(Competition.model_validate(config), data)
+
+
 CSV_LABELS = {
     "name": "rows",
     "title": "Rows",

@@ -178,7 +178,7 @@ class TestSummary:
         assert gain.is_positive
         assert f"gain of the ensemble over {result.ensemble.best_recipe} alone" in result.describe()
 
-    def test_smallest_area_and_threshold_are_fitted_per_class(self, recipe, competition):
+    def test_minimum_area_and_threshold_are_fitted_per_class(self, recipe, competition):
         """Class a is best with a low threshold, class b with every small mask removed."""
         columns = {"id": "{id}", "class": "{class}", "rle": "{rle}"}
         classes = changed_competition(

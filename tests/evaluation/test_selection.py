@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.selection import PARTS, best_choice, ensemble_weight_grid, nested_scores, select
+from pipeline.evaluation.selection import N_SPLITS, best_choice, ensemble_weight_grid, nested_scores, select
 from pipeline.evaluation.statistics import estimate_mean
 from pipeline.metrics.counts import NUM_BINS
 
@@ -60,7 +60,7 @@ def test_nested_scores_use_the_best_choice_on_all_other_parts():
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(30), rng.integers(1, 5, 30))
     scores = rng.normal(size=(len(groups), 8))
-    part_of_group = np.random.default_rng(0).permutation(30) % PARTS
+    part_of_group = np.random.default_rng(0).permutation(30) % N_SPLITS
     result = nested_scores(scores, groups, default=3)
     for image, group in enumerate(groups):
         others = [other for other in range(len(groups)) if part_of_group[groups[other]] != part_of_group[group]]
@@ -75,11 +75,11 @@ def test_a_single_group_is_scored_with_the_default():
 
 def test_nested_scores_never_use_a_group_to_fit_its_own_choice():
     """Each group's own best choice is bad for all others, so fitting on itself would look perfect."""
-    groups = np.arange(PARTS * 2)
+    groups = np.arange(N_SPLITS * 2)
     scores = np.full((len(groups), len(groups) + 1), 0.1)
     scores[:, 0] = 0.5
     scores[groups, groups + 1] = 10.0
-    parts = np.random.default_rng(0).permutation(len(groups)) % PARTS
+    parts = np.random.default_rng(0).permutation(len(groups)) % N_SPLITS
     result = nested_scores(scores, groups, default=0)
     for group in groups:
         others = scores[parts != parts[group]].mean(axis=0)

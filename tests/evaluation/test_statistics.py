@@ -45,7 +45,7 @@ def test_a_single_group_has_no_interval():
 
 @pytest.mark.slow
 def test_prediction_interval_holds_for_unseen_groups():
-    """Of 300 made-up test sets about 95 % fall inside; the interval of the mean holds far fewer."""
+    """About 95 % of 300 made-up test sets fall inside; the interval of the mean holds far fewer."""
     rng = np.random.default_rng(1)
     inside = alone = 0
     for _ in range(300):
@@ -134,7 +134,9 @@ def test_a_gain_on_one_group_may_be_chance(tables):
     result = paired_gain(*paths)
     assert result.gain.value > 0
     assert not result.gain.is_significant
-    assert describe_gain(paths).endswith("paired 95 % interval over 20 groups and 320 images: may be chance")
+    assert describe_gain(paths).endswith(
+        "paired 95 % confidence interval over 20 groups and 320 images: not significant"
+    )
 
 
 def test_equal_tables_have_no_gain(tables):

@@ -59,7 +59,7 @@ def test_every_class_has_a_map():
 
 
 def test_overflow_is_an_error():
-    with pytest.raises(UserError, match=r"the probabilities are not finite; predict with train\.precision = float32"):
+    with pytest.raises(UserError, match=r'not finite; run `make predict SET="train\.precision=float32"`'):
         Ensemble([Constant(float("nan"))], ["none"], CPU)(IMAGES)
 
 

@@ -67,7 +67,7 @@ def test_where_no_mask_may_be_empty_the_highest_bin_is_used():
     assert binarize(maps(0.995, 0.997, 1.0), last).tolist() == [[[False, True, True]]]
 
 
-def test_masks_below_the_smallest_area_are_removed_per_class():
+def test_masks_below_the_minimum_area_are_removed_per_class():
     probability = torch.tensor([[[0.9, 0.9, 0.1, 0.1]], [[0.9, 0.1, 0.1, 0.1]]])
     rule = Postprocess((0.5, 0.5), (0.5, 0.5), may_be_empty=True)
     assert binarize(probability, rule).sum(dim=(1, 2)).tolist() == [2, 0]
@@ -111,7 +111,7 @@ class TestRows:
         assert class_index == 0
         assert np.array_equal(rle_to_mask(rle, (6, 8)), self.MASKS[0])
 
-    def test_a_row_per_object_above_the_smallest_area(self, competition):
+    def test_a_row_per_object_above_the_minimum_area(self, competition):
         objects = changed_competition(competition, csv__rows="instance", csv__empty="-1", masks__may_be_empty=True)
         for min_area, sizes in ((0.0, [6, 1]), (2 / 48, [6]), (6 / 48, [6]), (6.1 / 48, [])):
             encoder = RowEncoder(objects, make_postprocess(objects, [0.5], [min_area]))

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FAST_RETRY = RetryPolicy(base_timeout_s=20.0, stall_timeout_s=10.0, max_attempts=1, backoff_s=0.1)
 SLUG = "tiny-cars"
 WRONG_IMAGE = b"not an image"
-"""What test.zip contains in place of test/omega_02.jpg, which is also offered separately."""
+"""Content of test.zip in place of test/omega_02.jpg, which is also offered separately."""
 
 _TARGETS = {
     "omega_02.jpg": "test/omega_02.jpg",

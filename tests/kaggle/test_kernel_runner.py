@@ -1,4 +1,4 @@
-"""What runs on Kaggle: stages on several GPUs, files of the previous version, the whole kernel."""
+"""Code that runs on Kaggle: stages on several GPUs, files of the previous version, the whole kernel."""
 
 import json
 import os

@@ -56,7 +56,7 @@ def test_pixel_metrics_equal_their_definition(competition, name, masks):
     ],
 )
 def test_known_values(competition, name, empty_truth, empty_both, half):
-    """`half`: all of the truth and as many pixels besides; its IoU of 0.5 is not above the lowest threshold."""
+    """`half`: all of the ground truth and as many pixels besides; its IoU of 0.5 is not above the lowest threshold."""
     metric = load_metric(changed_competition(competition, metric=name))
     empty, full, left = np.zeros((1, 2, 4), bool), np.ones((1, 2, 4), bool), np.zeros((1, 2, 4), bool)
     left[..., :2] = True
@@ -229,9 +229,9 @@ def test_score_grid_of_instance_metrics_equals_labeling(competition):
     grid = metric.score_grid(metric.observe(probability, truth)[0][None])[0]
     for level, threshold in enumerate(metric.thresholds):
         assert grid[level, 0] == pytest.approx(metric.score(probability >= float(np.float32(threshold)), truth)[0])
-    assert (grid[:, -1] == 0).all() or len(set(grid[0])) > 1, "the smallest area removes objects"
+    assert (grid[:, -1] == 0).all() or len(set(grid[0])) > 1, "the minimum area removes objects"
 
 
-def test_smallest_areas_are_tried_only_where_masks_may_be_empty(competition):
+def test_minimum_areas_are_tried_only_where_masks_may_be_empty(competition):
     assert load_metric(competition).min_areas == (0.0,)
     assert load_metric(changed_competition(competition, masks__may_be_empty=True)).min_areas == MIN_AREAS

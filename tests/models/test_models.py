@@ -56,7 +56,7 @@ def images(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NETWORKS)
 class TestContract:
-    """What holds for every architecture."""
+    """Properties of every architecture."""
 
     @pytest.fixture
     def model(self, name):

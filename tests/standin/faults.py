@@ -34,7 +34,7 @@ class Fault:
     kind: str
     """A key of `KINDS`."""
     times: int | None = 1
-    """How often it occurs; None for always."""
+    """Number of times it occurs; None for always."""
     amount: float = 0.0
 
     def __post_init__(self) -> None:

@@ -96,11 +96,11 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "starts outside": (with_mask(f"{GOOD} {PIXELS + 1} 1"), f"leaves the image of {PIXELS} pixels"),
     "runs overlap": (with_mask(repeat_last_run(GOOD)), "starts before the previous run ends"),
     "runs unsorted": (with_mask(f"{GOOD} 1 1"), "starts before the previous run ends"),
-    "negative": (with_mask("-5 3"), "'-5' is not a whole number"),
-    "decimal": (with_mask("5.0 3.0"), "'5.0' is not a whole number"),
-    "nan": (with_mask("nan"), "'nan' is not a whole number"),
-    "a list": (with_mask(f"[{GOOD}]"), "is not a whole number"),
-    "other digits": (with_mask("١ ٢"), "is not a whole number"),
+    "negative": (with_mask("-5 3"), "'-5' is not an integer"),
+    "decimal": (with_mask("5.0 3.0"), "'5.0' is not an integer"),
+    "nan": (with_mask("nan"), "'nan' is not an integer"),
+    "a list": (with_mask(f"[{GOOD}]"), "is not an integer"),
+    "other digits": (with_mask("١ ٢"), "is not an integer"),
     "number too large": (with_mask(f"1 {10**30}"), "a number is too large"),
     "two spaces": (with_mask(GOOD.replace(" ", "  ", 1)), "line 5 (omega_04.jpg): has stray spaces"),
     "space at the end": (with_mask(GOOD + " "), "has stray spaces"),
@@ -193,7 +193,7 @@ def test_empty_masks_are_accepted_where_they_may_be(tmp_path: Path, competition:
     assert check(tmp_path / "a.csv", with_mask(""), relaxed).good
     report = check(tmp_path / "a.csv", with_masks(lambda mask: ""), relaxed)
     assert report.good
-    assert "all 12 masks are empty: no pixel is predicted" in str(report.warnings[0])
+    assert "all 12 masks are empty: the model predicts only background" in str(report.warnings[0])
 
 
 def test_a_few_implausible_areas_are_warnings(tmp_path: Path, competition: Competition) -> None:

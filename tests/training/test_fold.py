@@ -20,7 +20,7 @@ from pipeline.models.checkpoint import load_weights, read_weights_metadata
 from pipeline.paths import Run
 from pipeline.training import loop as loop_module
 from pipeline.training.fold import train_fold
-from pipeline.training.sanity import PATIENCE, TrainingMonitor, check_masks
+from pipeline.training.sanity import MAX_EMPTY_STEPS, TrainingMonitor, check_masks
 from tests.helpers import changed_competition, changed_recipe, save_mask
 
 GOLDEN = Path(__file__).parent / "golden_loss.json"
@@ -232,14 +232,15 @@ class TestMonitor:
 
     def test_no_prediction_for_long_is_an_error(self):
         monitor = TrainingMonitor(may_be_empty=False)
-        for step in range(20, PATIENCE, 20):
+        for step in range(20, MAX_EMPTY_STEPS, 20):
             monitor.update(step=step, **self.FIGURES)
-        with pytest.raises(UserError, match=f"no pixel was predicted in the {PATIENCE} steps before step {PATIENCE}"):
-            monitor.update(step=PATIENCE, **self.FIGURES)
+        message = f"predicts only background in the {MAX_EMPTY_STEPS} steps before step {MAX_EMPTY_STEPS}"
+        with pytest.raises(UserError, match=message):
+            monitor.update(step=MAX_EMPTY_STEPS, **self.FIGURES)
 
     def test_a_late_start_is_accepted(self):
         monitor = TrainingMonitor(may_be_empty=False)
-        for step in range(20, 10 * PATIENCE, 20):
+        for step in range(20, 10 * MAX_EMPTY_STEPS, 20):
             monitor.update(step=step, **self.FIGURES | {"predicted_area": 0.1 if step % 180 == 0 else 0.0})
 
     def test_empty_batches_are_an_error_unless_masks_may_be_empty(self):

@@ -12,13 +12,12 @@ from pipeline.competition import is_pattern
 from pipeline.data.guess.places import Place, Places, find_places, guess_group_pattern, guess_mask_suffixes
 from pipeline.data.guess.tables import MaskTable, find_mask_tables, guess_rle_format
 from pipeline.data.images import image_size
-from pipeline.data.masks import read_mask_values
+from pipeline.data.masks import Shape, read_mask_values
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.paths import competition_toml
 
 _TRIED_FILES = 40
-Shape = tuple[int, int]
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Draft:
 
     lines: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    """What the files do not tell, as sentences."""
+    """Facts that the files do not contain, as sentences."""
 
     def add(self, key: str, value: object, why: str = "") -> None:
         """Add ``key = value``, with a comment."""
@@ -88,7 +87,7 @@ def write_draft(name: str, data: Path) -> tuple[Path, list[str]]:
     """Write ``competitions/<name>.toml``.
 
     Returns:
-        Its path, and what the files do not tell, as sentences.
+        Its path, and the facts that the files do not contain, as sentences.
 
     Raises:
         UserError: the file exists, the name cannot be one, or no training images are found.

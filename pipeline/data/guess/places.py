@@ -32,7 +32,7 @@ class Place:
 
     @property
     def holds_masks(self) -> bool:
-        """Whether its name says so."""
+        """Whether its path contains a word for masks."""
         return bool(_MASK_WORDS.search(self.path))
 
     def is_for(self, part: str) -> bool:

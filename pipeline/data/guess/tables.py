@@ -47,7 +47,7 @@ class MaskTable:
 
     @property
     def empty(self) -> str:
-        """How an empty mask is written."""
+        """Text of an empty mask."""
         return next((rle for *_, rle in self.rows if rle == "-1"), "")
 
     @property
@@ -75,10 +75,10 @@ def guess_rle_format(texts: Sequence[tuple[str, tuple[int, int]]], empty: str) -
 
     Args:
         texts: (RLE, (height, width)) of rows that are not empty.
-        empty: how an empty mask is written.
+        empty: text of an empty mask.
 
     Returns:
-        The format, and in words how sure it is.
+        The format, and the evidence for it in words.
     """
     starts = [np.array(text.split(), dtype=np.int64)[::2] for text, _ in texts]
     relative = any((np.diff(each) <= 0).any() for each in starts)
@@ -89,7 +89,9 @@ def guess_rle_format(texts: Sequence[tuple[str, tuple[int, int]]], empty: str) -
         outlines[order] = sum(_outline(text, shape, format) for text, shape in texts[:_TRIED_ROWS])
     best: PixelOrder = "row" if outlines["row"] < outlines["column"] else "column"
     other = outlines["column" if best == "row" else "row"]
-    sure = f"outlines are {other / max(1, outlines[best]):.1f} times as long in the other order"
+    sure = (
+        f"guessed: masks decoded in the other order have {other / max(1, outlines[best]):.1f} times longer boundaries"
+    )
     return RleFormat(best, "relative" if relative else "absolute", base, empty), sure
 
 
@@ -181,7 +183,7 @@ def _splits(value: str) -> Iterator[tuple[str, str]]:
 
 
 def _find_class_column(by_column: Mapping[str, Sequence[str]], id_column: str, rle: str) -> str | None:
-    """Return a column with a few different values that is named like a class, or tells the rows of an image apart."""
+    """Return a column with a few different values that is named like a class, or differs within an image."""
     ids = by_column[id_column]
     for name, values in by_column.items():
         distinct = set(values)

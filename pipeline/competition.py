@@ -43,6 +43,8 @@ class ImagesConfig(Config):
     """Template of a sample's id: {name} (file name), {stem} (without suffix), or fields of the pattern."""
     size: tuple[int, int] | None = None
     """(width, height) in pixels if all images have the same size."""
+    test_count: int | None = Field(default=None, ge=1)
+    """Number of images in the complete test set. Practice data may have fewer: that is a warning."""
 
     @model_validator(mode="after")
     def _check_suffixes(self) -> "ImagesConfig":

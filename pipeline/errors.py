@@ -6,7 +6,7 @@ from pathlib import Path
 class UserError(Exception):
     """An error in the user's files, settings or environment.
 
-    Scripts print it as one sentence, ``where: what; fix``, without a traceback, and exit with code 1.
+    Scripts print it as one sentence, ``where: what; fix``, without a traceback, and exit with `exit_code`.
     Every other exception is a bug in the pipeline.
 
     Args:
@@ -14,6 +14,9 @@ class UserError(Exception):
         what: what is wrong with it.
         fix: what the user should do; empty if the sentence needs none.
     """
+
+    exit_code = 1
+    """With which scripts end."""
 
     def __init__(self, where: str | Path, what: str, fix: str = "") -> None:
         # The arguments are passed on so that the exception survives pickling between processes.

@@ -72,6 +72,11 @@ def data_folder(competition: str) -> Path:
     return DATA / competition
 
 
+def partial_sample(data: Path) -> Path:
+    """Return the file that marks a data folder whose sample submission names a part of the test images on purpose."""
+    return data / ".partial-sample"
+
+
 def label_cache(competition: str) -> Path:
     """Return the folder of merged masks, ``.label_cache/<competition>``; it may be deleted at any time."""
     return LABEL_CACHE / competition
@@ -184,6 +189,11 @@ def rejected_submission(submission: Path) -> Path:
 def submission_spool(submission: Path) -> Path:
     """Return where finished rows lie until the submission is complete."""
     return submission.with_name(f".{submission.name}.rows")
+
+
+def submission_lock(submission: Path) -> Path:
+    """Return the lock file of a prediction, which exists while the prediction runs."""
+    return submission.with_name(f".{submission.name}.lock")
 
 
 def kernel_folder(competition: str, recipe: str) -> Path:

@@ -33,6 +33,14 @@ SeedOption = Annotated[str, typer.Option("--seed", help="Override the recipe's s
 FoldsOption = Annotated[str, typer.Option("--folds", help="Fold numbers such as '0 2'; all folds if empty.")]
 FoldsCsvOption = Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv by default.")]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Runs folder; runs/<competition>-<recipe> by default.")]
+AllowBrokenOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-broken",
+        envvar="ALLOW_BROKEN",
+        help="Accept a file with fallback masks for broken images; without it, exit code 3.",
+    ),
+]
 MinutesOption = Annotated[float | None, typer.Option(help="Stop after this time, with exit code 3.")]
 
 
@@ -40,7 +48,9 @@ def run(main: Callable[..., None]) -> None:
     """Run a script's `main` as a command line.
 
     A UserError, a full disk and a refused write are printed as one sentence to stderr, with exit code 1. Wrong usage
-    exits with 2, SIGINT with 130. Every other exception is a bug and shows its traceback.
+    exits with 2, SIGINT with 130, SIGTERM with 143. Every other exception is a bug and shows its traceback.
+
+    Exit code 3 means that the work is kept but the result is not there yet; the last line says why and what to do.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -48,6 +58,9 @@ def run(main: Callable[..., None]) -> None:
     try:
         app()
     except UserError as error:
+        if error.exit_code != 1:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         sys.exit(f"error: {error}")
     except OSError as error:
         explained = explain_os_error(error, Path(error.filename or "."))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scripts.common import (
+    AllowBrokenOption,
     CompetitionOption,
     DataOption,
     EnsembleOption,
@@ -31,9 +32,8 @@ def main(
         float | None, typer.Option(min=0, max=1, help="That of the evaluation by default, else the recipe's.")
     ] = None,
     minutes: MinutesOption = None,
-    best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="Leave masks empty that cannot be predicted, instead of stopping.")
-    ] = False,
+    allow_broken: AllowBrokenOption = False,
+    best_effort: Annotated[bool, typer.Option("--best-effort", help="Write a file in any case.")] = False,
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
@@ -49,7 +49,8 @@ def main(
 
     from pipeline.evaluation.predict import predict_as_evaluated
 
-    predict = partial(predict_as_evaluated, threshold=threshold, minutes=minutes, best_effort=best_effort)
+    predict = partial(predict_as_evaluated, allow_broken=allow_broken, best_effort=best_effort)
+    predict = partial(predict, threshold=threshold, minutes=minutes)
     if not predict(chosen, recipes, parse_data(data, competition), runs_folders, numbers, results, path):
         sys.exit(3)
     print(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, settings
 from PIL import Image
 
 from pipeline.competition import Competition
@@ -21,6 +22,9 @@ from tests.helpers import TINY, draw_ellipse, save_mask, write_csv
 
 # Threads do not speed up tiny models, and slow them down a lot when other processes use the cores.
 torch.set_num_threads(1)
+
+# `make mutate` needs the same verdict in every run, and no smallest example of thousands of planted faults.
+settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import typer
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.inference.broken import BrokenImagesError
 from pipeline.models.checkpoint import load_weights, save_weights
 from pipeline.paths import fold_run
 from pipeline.recipe import load_recipe
@@ -130,6 +133,30 @@ def test_two_recipes_are_averaged(workplace, call, untouched_runs, untouched_tab
     alone = call("evaluate", *RECIPE)[1]
     assert "ensemble" not in alone
     assert "weights of" not in alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_a_stopped_prediction_says_one_sentence(workplace, untouched_runs, number, code, kill):
+    """As a process of its own, and as a process group, which a terminal or a scheduler signals as a whole."""
+    shutil.copytree(untouched_runs, "runs/tiny")
+    Path("data/sample_submission.csv").unlink()
+    for copy in range(1, 2000):
+        Path(f"data/test/copy_{copy:04d}.jpg").hardlink_to("data/test/omega_01.jpg")
+    Path("competitions/tiny.toml").write_text(Path("competitions/tiny.toml").read_text().replace("{2}$", "{2,4}$"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "scripts.predict", *RECIPE]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    spool = Path("submissions/.tiny.csv.gz.rows")
+    while process.poll() is None and not (spool.exists() and spool.stat().st_size > 20_000):
+        time.sleep(0.05)
+    kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    done = int(re.search(r"tiny\.csv\.gz: stopped at (\d+) of 2002 rows; the same command resumes\n$", said)[1])
+    assert spool.read_bytes().count(b"\n") == done + 1
 
 
 @pytest.mark.parametrize(
@@ -353,6 +380,10 @@ class TestRun:
     )
     def test_what_a_user_can_correct_is_a_sentence(self, monkeypatch, error, code):
         assert str(self.end_of(monkeypatch, error)).startswith(code)
+
+    def test_an_error_may_have_an_exit_code_of_its_own(self, monkeypatch, capsys):
+        assert self.end_of(monkeypatch, BrokenImagesError("a.csv", "is filled", "look")) == 3
+        assert capsys.readouterr().err == "error: a.csv: is filled; look\n"
 
     def test_interrupt_exits_with_130(self, monkeypatch):
         assert self.end_of(monkeypatch, KeyboardInterrupt()) == 130

@@ -104,7 +104,7 @@ def read_folds(path: Path, samples: Sequence[Sample]) -> dict[str, int]:
     """
     again = f"delete {path} and run `make folds`"
     try:
-        table = pd.read_csv(path, dtype={"id": str, "group": str, "fold": int}, keep_default_na=False)
+        table = pd.read_csv(path, dtype={"id": str, "fold": int}, keep_default_na=False)
     except FileNotFoundError:
         raise UserError(path, "no such file", "run `make folds`") from None
     except (ValueError, pd.errors.ParserError) as error:

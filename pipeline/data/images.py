@@ -1,7 +1,7 @@
 """Read images: decode files to RGB arrays at the scale that is needed."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,14 +59,31 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return decode_image(read_bytes(path), path, size)
 
 
-def decode_image(data: bytes, path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode an image from the bytes of a file; `path` is for messages. See `read_image`."""
+def decode_image(
+    data: bytes, path: Path, size: tuple[int, int] | None = None, on_damage: Callable[[str], None] | None = None
+) -> np.ndarray:
+    """Decode an image from the bytes of a file. See `read_image`.
+
+    Args:
+        data: the bytes.
+        path: for messages.
+        size: see `read_image`.
+        on_damage: called with the decoder's complaint about a JPEG that decodes nevertheless, with wrong pixels.
+    """
+    complaint = None
     with open_image(data, path) as pil_image:
         image = None
+        if pil_image.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+            raise ValueError(f"it has {scans} scans")
         if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
-            image = _decode_jpeg(data, pil_image.size, size)
+            try:
+                image = _decode_jpeg(data, pil_image.size, size)
+            except ValueError as error:
+                complaint = str(error)  # of a strict decoder; Pillow's may read the file
         if image is None:
             image = _to_rgb(pil_image)
+    if on_damage is not None and complaint is not None and complaint.startswith("Corrupt JPEG data"):
+        on_damage(complaint)
     return image if size is None else resize_image(image, size)
 
 
@@ -153,17 +170,12 @@ def _upright_size(pil_image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(pil_image) >= 5 and not applied else (width, height)
 
 
-def _decode_jpeg(data: bytes, full_size: tuple[int, int], size: tuple[int, int] | None) -> np.ndarray | None:
-    """Decode at the smallest sufficient scale; None if this strict decoder complains, for Pillow to try."""
-    if (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
-        raise ValueError(f"it has {scans} scans")
+def _decode_jpeg(data: bytes, full_size: tuple[int, int], size: tuple[int, int] | None) -> np.ndarray:
+    """Decode at the smallest sufficient scale; raise a ValueError if the decoder has a warning."""
+    if simplejpeg.decode_jpeg_header(data)[1::-1] != full_size:
+        raise ValueError("two decoders read different sizes")
     width, height = (int(side * TOLERANCE) for side in size or (0, 0))
-    try:
-        if simplejpeg.decode_jpeg_header(data)[1::-1] != full_size:
-            return None
-        image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
-    except ValueError:
-        return None
+    image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     return image
 
 

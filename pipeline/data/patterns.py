@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.competition import is_pattern, template_fields
+from pipeline.competition import Competition, is_pattern, template_fields
 from pipeline.errors import UserError
+from pipeline.paths import competition_toml
 
 _TOKEN = re.compile(r"{(\w+)}|\*")
 
@@ -85,3 +86,16 @@ def _regex(pattern: str) -> str:
             seen.add(field)
         end = token.end()
     return result + re.escape(pattern[end:])
+
+
+def fill_key(competition: Competition, template: str, file: FoundFile, key: str) -> str:
+    """Fill the template that a key of the competition holds.
+
+    Raises:
+        UserError: the template uses a field that the path of the file does not have.
+    """
+    try:
+        return fill(template, file.fields)
+    except KeyError as error:
+        what = f"{key} uses the field {{{error.args[0]}}}, which the path of {file.path} does not have"
+        raise UserError(competition_toml(competition.name), what, "correct it") from None

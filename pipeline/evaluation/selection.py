@@ -49,7 +49,7 @@ def nested_scores(scores: np.ndarray, groups: np.ndarray, default: int) -> np.nd
     result = scores[:, default].copy()
     for part in range(PARTS):
         inside = parts == part
-        if inside.any() and not inside.all():
+        if not inside.all():
             result[inside] = scores[inside, best_choice(scores[~inside], default)]
     return result
 

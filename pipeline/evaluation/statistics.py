@@ -58,7 +58,6 @@ def estimate_mean(values: np.ndarray, groups: np.ndarray, samples: int = BOOTSTR
         lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
         n_resamples=samples,
         paired=True,
-        vectorized=True,
         method="percentile",
         rng=np.random.default_rng(0),
     )

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from pipeline.errors import UserError
 from pipeline.files import atomic_write
 from pipeline.inference.ensemble import load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, binarize
-from pipeline.inference.stream import predict_probabilities
+from pipeline.inference.stream import Prediction, predict_probabilities
 from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
-from pipeline.models.device import choose_device
+from pipeline.models.device import choose_device, explain_out_of_memory
 from pipeline.paths import find_weights
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,15 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
     postprocess = _postprocess(metadata, member.recipe.predict.threshold if threshold is None else threshold)
     names = unique_names(files)
     samples = [Sample(id=name, image=file, group=name) for name, file in zip(names, files, strict=True)]
-    for item in predict_probabilities([member], samples):
+    fix = "predict on the CPU: set CUDA_VISIBLE_DEVICES to an empty text"
+    with explain_out_of_memory(weights[0], member.recipe.train.batch_size, fix):
+        yield from _write_each(predict_probabilities([member], samples), metadata, postprocess, out)
+
+
+def _write_each(
+    predictions: Iterable[Prediction], metadata: WeightsMetadata, postprocess: Postprocess, out: Path
+) -> Iterator[Path]:
+    for item in predictions:
         masks = binarize(item.mean(), postprocess).cpu().numpy()
         for suffix, mask in zip(_mask_suffixes(metadata), masks, strict=True):
             with atomic_write(out / f"{item.sample.id}_mask{suffix}.png") as temporary:

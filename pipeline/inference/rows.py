@@ -44,6 +44,6 @@ class RowEncoder:
     def _objects(self, mask: np.ndarray, min_area: float) -> list[np.ndarray]:
         """Return the objects of a mask that are large enough, each as a mask (h, w) bool."""
         labels, count = self.split(mask)
-        areas = np.bincount(labels.ravel(), minlength=count + 1)
+        areas = np.bincount(labels.ravel())
         smallest = np.ceil(min_area * mask.size)
         return [labels == number for number in range(1, count + 1) if areas[number] >= smallest]

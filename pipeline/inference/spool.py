@@ -15,7 +15,8 @@ class RowSpool:
     """The rows of one image per line in a text file whose first line says what made them.
 
     A context manager that keeps the file open. Rows made by other weights, flips, ensemble weights or thresholds are
-    deleted, and so is an incomplete last line.
+    deleted, and so is an incomplete last line. Of several lines for one image the last one counts; a damaged line, such
+    as one that two processes have mixed, does not.
 
     Args:
         path: the file.
@@ -26,6 +27,8 @@ class RowSpool:
         self.path = path
         self.done: dict[str, int] = {}
         """Id -> position of its line, for finished images."""
+        self.filled: dict[str, ImageRows] = {}
+        """Rows of images that cannot be predicted. They are not written, so that the next call tries again."""
         self._first_line = ("# " + json.dumps(made_by) + "\n").encode()
         if not self._resume():
             write_text(self.path, self._first_line.decode())
@@ -65,6 +68,8 @@ class RowSpool:
         self.path.unlink()
 
     def _read(self, file: BinaryIO, id: str) -> ImageRows:
+        if id not in self.done:
+            return self.filled[id]
         file.seek(self.done[id])
         return [(class_index, rle) for class_index, rle in json.loads(file.readline())[1]]
 
@@ -78,9 +83,18 @@ class RowSpool:
             end = file.tell()
             for line in file:
                 if line.endswith(b"\n"):
-                    # The id is the first string of the line; the RLE need not be parsed.
-                    id, _ = json.JSONDecoder().raw_decode(line.decode(), 1)
-                    self.done[id] = end
+                    if (id := _parse_id(line)) is not None:
+                        self.done[id] = end
                     end += len(line)
             file.truncate(end)
         return True
+
+
+def _parse_id(line: bytes) -> str | None:
+    """Return the id of a line; None if the line is damaged."""
+    try:
+        id, rows = json.loads(line)
+        complete = all(isinstance(number, int) and isinstance(rle, str) for number, rle in rows)
+    except (ValueError, TypeError):
+        return None
+    return id if complete and isinstance(id, str) else None

@@ -4,18 +4,21 @@ Three steps run concurrently: threads read and decode ahead, the device predicts
 queues are bounded, so the slowest step sets the pace, and 100,064 images need no more memory than 100.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.competition import Competition
+from pipeline.data.headers import Size, require_size
 from pipeline.data.images import decode_image, image_size, read_bytes
 from pipeline.data.labels import Truth
 from pipeline.data.samples import Sample
@@ -25,7 +28,8 @@ from pipeline.inference.ensemble import EnsembleMember
 from pipeline.inference.postprocess import Postprocess, binarize, upsample
 from pipeline.inference.rows import ImageRows, RowEncoder
 
-Size = tuple[int, int]
+log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -69,12 +73,23 @@ class _ReadSample(NamedTuple):
     truth: Truth | None
 
 
+class ImageWatch(Protocol):
+    """Is told, from several threads, what is wrong with images."""
+
+    def add_unreadable(self, sample: Sample, error: UserError) -> None:
+        """Note a sample that cannot be predicted."""
+
+    def add_damaged(self, sample: Sample, complaint: str) -> None:
+        """Note a sample that is predicted although its decoder complains."""
+
+
 def predict_probabilities(
     members: Sequence[EnsembleMember],
     samples: Sequence[Sample],
     out_size: Size | None = None,
     read_truth: Callable[[Sample], Truth] | None = None,
-    on_unreadable: Callable[[UserError], None] | None = None,
+    watch: ImageWatch | None = None,
+    expected_size: Size | None = None,
 ) -> Generator[Prediction]:
     """Predict samples in order. A file is read once and decoded once per input size.
 
@@ -83,11 +98,12 @@ def predict_probabilities(
         samples: what to predict.
         out_size: (width, height) of the predictions; the size of each image if None.
         read_truth: reads the labels of a sample, to be returned with its prediction.
-        on_unreadable: called for a sample whose files cannot be read, which is then left out; without it, the error is
-            raised.
+        watch: is told of damaged images, and of samples whose files cannot be read, which are then left out; without
+            it, their error is raised.
+        expected_size: (width, height) that every image must have.
 
     Raises:
-        UserError: a file cannot be decoded, or an image and its labels differ in size.
+        UserError: a file cannot be decoded, or has another size than its labels or than `expected_size`.
     """
     sizes = {member.recipe.input.size for member in members}
 
@@ -95,16 +111,22 @@ def predict_probabilities(
         try:
             return read_files(sample)
         except UserError as error:
-            if on_unreadable is None:
+            if sample.replacement is not None:
+                log.warning("%s: %s; predicted from %s", error.where, error.what, sample.replacement)
+                return read(sample.replaced())
+            if watch is None:
                 raise
-            on_unreadable(error)
+            watch.add_unreadable(sample, error)
             return None
 
     def read_files(sample: Sample) -> _ReadSample:
         data = read_bytes(sample.image)
-        images = {size: decode_image(data, sample.image, size) for size in sizes}
+        on_damage = partial(watch.add_damaged, sample) if watch else None
+        images = {size: decode_image(data, sample.image, size, on_damage) for size in sizes}
         truth = read_truth(sample) if read_truth and sample.has_label else None
         size = out_size or image_size(sample.image)
+        if expected_size is not None and not out_size:
+            require_size(sample, size, expected_size)
         if truth is not None and truth.masks.shape[1:] != size[::-1]:
             raise UserError(sample.image, "has another size than its mask", "run `make check`")
         return _ReadSample(sample, images, size, truth)
@@ -129,8 +151,8 @@ def predict_rows(
     competition: Competition,
     postprocess: Postprocess,
     ensemble_weights: Sequence[float] | None = None,
-    on_unreadable: Callable[[UserError], None] | None = None,
-) -> Iterator[tuple[str, ImageRows]]:
+    watch: ImageWatch | None = None,
+) -> Generator[tuple[str, ImageRows]]:
     """Predict the rows of each sample, in order.
 
     Args:
@@ -139,7 +161,7 @@ def predict_rows(
         competition: gives the RLE format, what a row holds, and the expected image size.
         postprocess: how probabilities become masks.
         ensemble_weights: weights of the members, with sum 1; equal weights if None.
-        on_unreadable: see `predict_probabilities`.
+        watch: see `predict_probabilities`.
 
     Yields:
         The id of a sample and its (index of the class, RLE) rows.
@@ -156,22 +178,14 @@ def predict_rows(
 
     def masks(predictions: Iterable[Prediction]) -> Iterator[tuple[str, Tensor]]:
         for item in predictions:
-            if competition.csv.size is None:
-                _require_size(item, competition.images.size)
             yield item.sample.id, binarize(item.mean(ensemble_weights), postprocess)
 
     threads = available_cores()
-    stream = predict_probabilities(members, samples, competition.csv.size, on_unreadable=on_unreadable)
+    stream = predict_probabilities(
+        members, samples, competition.csv.size, watch=watch, expected_size=competition.images.size
+    )
     with ThreadPoolExecutor(threads) as pool, closing(stream) as predictions:
         yield from prefetch(pool, encode, masks(predictions), 2 * threads)
-
-
-def _require_size(item: Prediction, size: Size | None) -> None:
-    """RLE depends on the image size; a mismatch scores near 0 without any error."""
-    height, width = item.by_member[0].shape[1:]
-    if size and (width, height) != size:
-        what = f"is {width}×{height}, but all images of this competition are {size[0]}×{size[1]}"
-        raise UserError(item.sample.image, what, "download it again")
 
 
 def prefetch(

@@ -4,25 +4,35 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids
+from pipeline.data.headers import Headers, Size, read_headers
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_submission_samples, read_submission_keys
-from pipeline.errors import UserError
-from pipeline.files import fingerprint_file, write_text
+from pipeline.files import lock, write_text
 from pipeline.host import git_commit
-from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
+from pipeline.inference.broken import BrokenImages, fallback_masks
+from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, default_postprocess
-from pipeline.inference.rows import RowEncoder
+from pipeline.inference.rows import ImageRows, RowEncoder
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
-from pipeline.paths import rejected_submission, submission_metadata, submission_spool
+from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
+from pipeline.models.checkpoint import fingerprint_weights
+from pipeline.models.device import explain_out_of_memory
+from pipeline.paths import (
+    recipe_toml,
+    rejected_submission,
+    submission_lock,
+    submission_metadata,
+    submission_spool,
+)
 from pipeline.recipe import Recipe, ensemble_name
 from pipeline.submission.check import check_submission, reference_ratios
 from pipeline.submission.shapes import expected_shapes
@@ -41,11 +51,13 @@ def write_submission(
     postprocess: Postprocess | None = None,
     metadata: Mapping[str, object] | None = None,
     minutes: float | None = None,
+    allow_broken: bool = False,
     best_effort: bool = False,
 ) -> bool:
     """Predict the test set with an ensemble of recipes, write the rows and check the file.
 
-    Finished rows are kept next to `out` until the file is complete, so an interrupted call resumes.
+    Finished rows are kept next to `out` until the file is complete, so an interrupted call resumes. An image that
+    cannot be predicted costs its own row only, which is filled (see `pipeline.inference.broken.fallback_masks`).
 
     Args:
         competition: describes the data.
@@ -57,83 +69,140 @@ def write_submission(
         postprocess: thresholds and smallest areas; the first recipe's threshold if None.
         metadata: more to write into the JSON file.
         minutes: stop after this time and keep the finished rows.
-        best_effort: write a file in any case: empty masks for images that cannot be read or for which the time was not
-            enough, and problems of the check as log messages. For notebooks whose only result is the file.
+        allow_broken: accept a file with filled rows.
+        best_effort: write a file in any case, for notebooks whose only result is the file: fill also the rows for which
+            the time was not enough, and only log the problems that the check finds. Implies `allow_broken`.
 
     Returns:
         Whether the file is finished.
 
     Raises:
-        UserError: weights or images are missing or damaged, or the submission does not pass its check.
+        BrokenImagesError: images cannot be predicted; the file is complete but keeps its rejected name.
+        UserError: weights or images are missing, another process predicts this file, or the submission does not pass
+            its check.
+        KeyboardInterrupt: stopped by SIGINT; finished rows are kept.
+        SystemExit: stopped by SIGTERM, with code 143; finished rows are kept.
     """
     samples = load_submission_samples(competition, data)
     ensemble_weights = list(ensemble_weights or [1 / len(recipes)] * len(recipes))
     postprocess = postprocess or default_postprocess(competition, recipes[0].predict.threshold)
-    device = choose_prediction_device(recipes)
     used = [entry for entry in zip(recipes, weights, ensemble_weights, strict=True) if entry[-1] > 0]
-    members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
     made_by = {
         "competition": competition.name,
         "recipe": ensemble_name(recipes),
-        "weights": [[fingerprint_file(path) for path in files] for files in weights],
+        "weights": [[fingerprint_weights(path) for path in files] for _, files, _ in used],
         "flips": [list(recipe.predict.flips) for recipe in recipes],
         "ensemble_weights": ensemble_weights,
         "threshold": postprocess.thresholds,
         "min_area": postprocess.min_areas,
         "images": fingerprint_ids(samples),
     }
-    spool = RowSpool(submission_spool(out), made_by)
-    left = [sample for sample in samples if sample.id not in spool.done]
-    if spool.done:
-        log.info("%s: resumes after %d finished rows", out, len(spool.done))
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else None
-    bar = tqdm(total=len(samples), initial=len(spool.done), desc="predict", unit="img")
-    used_weights = [weight for *_, weight in used]
-    on_unreadable = _log_unreadable if best_effort else None
-    with spool, bar:
-        for id, rows in predict_rows(members, left, competition, postprocess, used_weights, on_unreadable):
-            spool.add(id, rows)
-            bar.update()
-            if deadline and time.monotonic() > deadline:
-                break
-        if best_effort:
-            _add_empty_rows(spool, samples, competition, postprocess)
-    if len(spool.done) < len(samples):
-        log.info("%s: stopped at %d of %d rows; the same command resumes", out, len(spool.done), len(samples))
+    busy = f"another process is predicting {out.name}"
+    with raise_on_sigterm(), lock(submission_lock(out), busy, keep=False):
+        headers = read_headers(samples)
+        log.info("%s: %s", out, headers.describe())
+        spool = RowSpool(submission_spool(out), made_by)
+        if spool.done:
+            log.info("%s: resumes after %d finished rows", out, len(spool.done))
+        task = _Task(competition, samples, headers, postprocess, spool, out)
+        try:
+            device = choose_prediction_device(recipes)
+            members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
+            broken = task.predict(members, [weight for *_, weight in used], minutes)
+            if best_effort or len(spool.done) + len(broken.unreadable) == len(samples):
+                task.finish(data, broken, made_by | dict(metadata or {}), allow_broken or best_effort, best_effort)
+                return True
+        except (KeyboardInterrupt, SystemExit):
+            task.log_stopped()
+            raise
+        task.log_stopped()
         return False
-    # Only a file that has passed its check gets the name; until then an older file keeps it.
-    candidate = rejected_submission(out)
-    # In a sample submission of instances, a key says only which images there are.
-    keys = read_submission_keys(competition, data) if competition.csv.rows == "class" else None
-    rows_in_order = spool.rows([sample.id for sample in samples], keys)
-    write_mask_csv(candidate, submission_format(competition), rows_in_order)
-    report = check_submission(
-        candidate, competition, expected_shapes(competition, data), reference_ratios(competition, data)
-    )
-    if best_effort and not report.good:
-        log.error("%s", report.describe())
-    else:
-        report.raise_if_bad()
-    for warning in report.warnings:
-        log.warning("%s: %s", out, warning)
-    description = made_by | {"commit": git_commit()} | dict(metadata or {})
-    write_text(submission_metadata(out), json.dumps(description, indent=1) + "\n")
-    candidate.replace(out)
-    spool.remove()
-    return True
 
 
-def _log_unreadable(error: UserError) -> None:
-    log.error("%s; its mask is left empty", error)
+class _Task:
+    """The prediction of one submission: predict what is left, then write and check the file."""
 
+    def __init__(
+        self,
+        competition: Competition,
+        samples: Sequence[Sample],
+        headers: Headers,
+        postprocess: Postprocess,
+        spool: RowSpool,
+        out: Path,
+    ) -> None:
+        self.competition = competition
+        self.samples = samples
+        self.headers = headers
+        self.postprocess = postprocess
+        self.spool = spool
+        self.out = out
 
-def _add_empty_rows(
-    spool: RowSpool, samples: Sequence[Sample], competition: Competition, postprocess: Postprocess
-) -> None:
-    """Add rows of empty masks for all samples that have none."""
-    left = [sample for sample in samples if sample.id not in spool.done]
-    if left:
-        log.error("%d of %d images are not predicted; their masks are left empty", len(left), len(samples))
-    empty = RowEncoder(competition, postprocess).encode(np.zeros((competition.num_classes, 1, 1), dtype=bool))
-    for sample in left:
-        spool.add(sample.id, empty)
+    def log_stopped(self) -> None:
+        """Say how much is done and how to go on."""
+        done, total = len(self.spool.done), len(self.samples)
+        log.info("%s: stopped at %d of %d rows; the same command resumes", self.out, done, total)
+
+    def predict(
+        self, members: Sequence[EnsembleMember], ensemble_weights: Sequence[float], minutes: float | None
+    ) -> BrokenImages:
+        """Predict the rows that are not in the spool yet, until the time is up or a signal stops it."""
+        left = [sample for sample in self.samples if sample.id not in self.spool.done]
+        broken = BrokenImages()
+        deadline = time.monotonic() + 60 * minutes if minutes is not None else None
+        bar = tqdm(total=len(self.samples), initial=len(self.spool.done), desc="predict", unit="img")
+        rows = predict_rows(members, left, self.competition, self.postprocess, ensemble_weights, broken)
+        smallest = min((member.recipe for member in members), key=lambda recipe: recipe.train.batch_size)
+        explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
+        # The spool is closed, and its buffer written, before the signal ends the program.
+        with catch_stop_signals() as stop:
+            with explain, self.spool, bar, closing(rows):
+                for id, image_rows in rows:
+                    self.spool.add(id, image_rows)
+                    bar.update()
+                    if stop.is_set() or (deadline and time.monotonic() > deadline):
+                        break
+            stop.raise_if_set()
+        broken.log_damaged()
+        broken.log_unreadable()
+        return broken
+
+    def finish(
+        self, data: Path, broken: BrokenImages, metadata: Mapping[str, object], allow_broken: bool, best_effort: bool
+    ) -> None:
+        """Fill missing rows, write the file, check it, and give it its name."""
+        self._fill_rows(broken)
+        # Only a file that has passed its check gets the name; until then an older file keeps it.
+        candidate = rejected_submission(self.out)
+        # In a sample submission of instances, a key says only which images there are.
+        keys = read_submission_keys(self.competition, data) if self.competition.csv.rows == "class" else None
+        rows_in_order = self.spool.rows([sample.id for sample in self.samples], keys)
+        write_mask_csv(candidate, submission_format(self.competition), rows_in_order)
+        shapes = expected_shapes(self.competition, data)
+        report = check_submission(candidate, self.competition, shapes, reference_ratios(self.competition, data))
+        if best_effort and not report.good:
+            log.error("%s", report.describe())
+        else:
+            report.raise_if_bad()
+        for warning in report.warnings:
+            log.warning("%s: %s", self.out, warning)
+        broken.require_allowed(candidate, len(self.samples), allow_broken)
+        description = {**metadata, "commit": git_commit(), "filled": sorted(self.spool.filled)}
+        write_text(submission_metadata(self.out), json.dumps(description, indent=1) + "\n")
+        candidate.replace(self.out)
+        self.spool.remove()
+
+    def _fill_rows(self, broken: BrokenImages) -> None:
+        """Fill the rows of images that are not predicted: broken ones, and those for which there was no time."""
+        left = [sample for sample in self.samples if sample.id not in self.spool.done]
+        if len(left) > len(broken.unreadable):
+            late = len(left) - len(broken.unreadable)
+            log.error("%d of %d images are not predicted; their masks are filled", late, len(self.samples))
+        encoder = RowEncoder(self.competition, self.postprocess)
+        rows: dict[Size, ImageRows] = {}
+        for sample in left:
+            size = self.competition.csv.size or self.competition.images.size
+            size = size or self.headers.sizes.get(sample.id) or self.headers.usual_size()
+            if size not in rows:
+                rows[size] = encoder.encode(fallback_masks(self.competition, size))
+            self.spool.filled[sample.id] = rows[size]

@@ -4,8 +4,10 @@ Weights are safetensors files: tensors and strings, no code. The strings hold th
 alone is enough to build its model and to predict.
 """
 
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
@@ -47,12 +50,26 @@ class WeightsMetadata:
 
 
 def save_weights(path: Path, model: SegmentationModel, recipe: Recipe, metadata: WeightsMetadata) -> None:
-    """Write the weights of a model as a safetensors file, atomically."""
+    """Write the weights of a model as a safetensors file, atomically. Equal arguments give equal bytes."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    text = {"recipe": recipe_to_toml(recipe), **asdict(metadata)}
+    header, content = _pack_tensors(tensors, {"recipe": recipe_to_toml(recipe), **asdict(metadata)})
     # Written by Python instead of the library, so that a full disk is an OSError.
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata=text))
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(header)
+        file.write(content)
+
+
+def _pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
+    """Serialize tensors as safetensors; return the header with its length, and the bytes of the tensors.
+
+    The library writes the metadata in an order that differs from process to process, so they are sorted here.
+    """
+    packed = safetensors.torch.save(dict(tensors))
+    start = 8 + int.from_bytes(packed[:8], "little")
+    entries = {"__metadata__": dict(sorted(metadata.items())), **json.loads(packed[8:start])}
+    header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the format aligns the tensors to 8 bytes
+    return len(header).to_bytes(8, "little") + header, memoryview(packed)[start:]
 
 
 def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata]:
@@ -75,6 +92,29 @@ def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata
     except (RuntimeError, SafetensorError) as error:
         raise UserError(path, f"its weights do not fit its recipe ({str(error)[:200]})", "train it again") from None
     return model.eval(), recipe, metadata
+
+
+def fingerprint_weights(path: Path) -> str:
+    """Return 16 hex digits that differ between models that predict differently.
+
+    They depend on the tensors, the network, the input size and the classes, not on when and where it was trained.
+
+    Raises:
+        UserError: see `read_weights_metadata`.
+    """
+    recipe, metadata = read_weights_metadata(path)
+    model = {
+        "network": recipe.network.model_dump(mode="json"),
+        "input": recipe.input.model_dump(mode="json"),
+        "classes": metadata.classes,
+        "exclusive": metadata.exclusive,
+    }
+    with path.open("rb") as file:
+        entries = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        entries.pop("__metadata__", None)
+        digest = hashlib.file_digest(file, "sha256")  # from here to the end: the tensors
+    digest.update(json.dumps([model, entries], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def read_weights_metadata(path: Path) -> tuple[Recipe, WeightsMetadata]:

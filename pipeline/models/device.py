@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -81,3 +83,18 @@ def _suitable_precision(kind: str) -> tuple[str, str]:
 
 def _device_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(where: str | Path, batch_size: int, fix: str = "lower train.batch_size") -> Iterator[None]:
+    """Turn an out-of-memory error of a GPU into a UserError.
+
+    Args:
+        where: the file that states the batch size.
+        batch_size: images per batch.
+        fix: what the user should do.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise UserError(where, f"a batch of {batch_size} does not fit into the memory of this GPU", fix) from None

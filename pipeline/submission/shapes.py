@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
-from pipeline.data.samples import RowKey, Sample, load_test_samples, read_submission_keys
+from pipeline.data.headers import read_headers
+from pipeline.data.patterns import fixed_part
+from pipeline.data.samples import RowKey, Sample, load_test_samples, read_submission_keys, require_all_named
 from pipeline.errors import UserError
 
 Shape = tuple[int, int]
@@ -27,9 +26,12 @@ def expected_shapes(competition: Competition, data: Path, sample: Path | None = 
         they do not all have the same size.
 
     Raises:
-        UserError: the sample cannot be read, there is neither a sample nor a test image, or an id has no test image.
+        UserError: the sample cannot be read, there is neither a sample nor a test image, an id has no test image, or
+            the sample of this data folder lacks test images that are there.
     """
     keys = read_submission_keys(competition, data, sample)
+    if keys is not None and sample is None and _has_test_images(competition, data):
+        require_all_named(competition, data, {id for id, _ in keys}, load_test_samples(competition, data))
     size = competition.csv.size or competition.images.size
     if keys is not None and size:
         return dict.fromkeys(keys, size[::-1])
@@ -47,11 +49,20 @@ def expected_shapes(competition: Competition, data: Path, sample: Path | None = 
 def image_shapes(competition: Competition, samples: Sequence[Sample]) -> dict[str, Shape]:
     """Return id -> (height, width) of the submitted masks: ``csv.size``, ``images.size``, or the image's own.
 
+    An image that cannot be opened counts as one of the most frequent size.
+
     Raises:
-        UserError: an image cannot be opened.
+        UserError: no image can be opened.
     """
     size = competition.csv.size or competition.images.size
     if size:
         return dict.fromkeys((sample.id for sample in samples), size[::-1])
-    bar = tqdm(samples, desc="sizes", unit=" images", delay=2)
-    return {sample.id: image_size(sample.image)[::-1] for sample in bar}
+    headers = read_headers(samples)
+    usual = headers.usual_size()
+    return {sample.id: headers.sizes.get(sample.id, usual)[::-1] for sample in samples}
+
+
+def _has_test_images(competition: Competition, data: Path) -> bool:
+    """Return whether there are test images; without them a submission is checked against the sample alone."""
+    test = competition.images.test
+    return test is not None and (data / fixed_part(test)).is_dir() and any((data / fixed_part(test)).iterdir())

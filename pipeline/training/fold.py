@@ -23,14 +23,14 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.host import git_commit
 from pipeline.inference.postprocess import default_postprocess
+from pipeline.interrupts import catch_stop_signals
 from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
-from pipeline.models.device import ComputeDevice, choose_device
+from pipeline.models.device import ComputeDevice, choose_device, explain_out_of_memory
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
-from pipeline.training.interrupts import catch_stop_signals
 from pipeline.training.loop import TrainContext, train_loop
 from pipeline.training.sanity import TrainingMonitor, check_masks
 from pipeline.training.state import (
@@ -71,7 +71,8 @@ def train_fold(
 
     Raises:
         UserError: the data, the folds or the recipe are faulty, or the training cannot succeed.
-        KeyboardInterrupt: stopped by SIGINT or SIGTERM, after a checkpoint was saved.
+        KeyboardInterrupt: stopped by SIGINT, after a checkpoint was saved.
+        SystemExit: stopped by SIGTERM, with code 143, after a checkpoint was saved.
     """
     samples = load_training_samples(competition, data)
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
@@ -115,8 +116,7 @@ def train_fold(
         finished = train_loop(state, context)
     if not finished:
         log.info("%s: stopped at step %d of %d; the same command resumes", run.folder, state.step, context.total_steps)
-        if stop.is_set():
-            raise KeyboardInterrupt
+        stop.raise_if_set()
         return False
     metadata = WeightsMetadata(
         competition=competition.name,
@@ -183,10 +183,8 @@ def _build_loaders(
 def _explain_training_errors(recipe: Recipe) -> Iterator[None]:
     """Turn CUDA out-of-memory and shared-memory errors into a UserError."""
     try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        what = f"a batch of {recipe.train.batch_size} does not fit into the memory of this GPU"
-        raise UserError(recipe_toml(recipe.name), what, "lower train.batch_size") from None
+        with explain_out_of_memory(recipe_toml(recipe.name), recipe.train.batch_size):
+            yield
     except RuntimeError as error:
         if "shared memory" not in str(error) and "Bus error" not in str(error):
             raise

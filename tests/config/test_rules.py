@@ -93,7 +93,7 @@ $(error FOLDS=all: without validation images there is nothing to evaluate; set F
 endif
 RUNS := runs/cars-a
 FOLDS_CSV := folds/cars.csv
-TRAINED_FOLD := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(FOLD))
+TRAINED_FOLD := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLD),0))
 TRAINED := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLDS),0 1))
 EVALUATION := runs/cars-a/evaluation.json
 SUBMISSION := submissions/cars-a.csv.gz

@@ -1,13 +1,17 @@
 """Folds never separate a group, are balanced, and broken tables are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.model_selection  # noqa: F401  the import takes seconds: once for all tests of a process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.folds import (
     ALWAYS_TRAIN,
+    describe_folds,
     fingerprint_ids,
     make_folds,
     read_folds,
@@ -70,16 +74,57 @@ def saved(tmp_path, samples):
 
 
 def test_too_few_groups_are_refused(samples):
-    with pytest.raises(
-        UserError, match="4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"
-    ):
+    with pytest.raises(UserError) as error:
         make_folds(samples, [0.2] * len(samples), 9)
+    assert str(error.value) == "4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"
 
 
 def test_table_reads_back(saved, samples):
     fold_of = read_folds(saved, samples)
     assert fold_of.keys() == {sample.id for sample in samples}
     assert set(fold_of.values()) == {0, 1}
+
+
+def test_ids_are_texts(samples, tmp_path):
+    """Neither 01 nor NA is a number."""
+    odd = [replace(sample, id=id, group=id) for sample, id in zip(samples, ("01", "1", "NA", ""), strict=False)]
+    table = make_folds(odd, [0.2] * 4, 2)
+    save_folds(table, tmp_path / "odd.csv")
+    assert read_folds(tmp_path / "odd.csv", odd) == dict(zip(table.id, table.fold, strict=True))
+
+
+def test_the_val_folder_is_fold_0_and_the_rest_is_always_trained_on(samples):
+    marked = [replace(sample, val=number < 2) for number, sample in enumerate(samples)]
+    assert make_folds(marked, [0.2] * len(samples), 5).fold.tolist() == [0, 0] + [ALWAYS_TRAIN] * (len(samples) - 2)
+
+
+def test_folds_follow_the_stratum_column(samples):
+    """Areas would put the two rare groups, which are the smallest, in one fold of two or not; the column never does."""
+    many = [
+        replace(samples[0], id=str(n), group=str(n), stratum="rare" if n % 10 == 0 else "common") for n in range(40)
+    ]
+    areas = np.random.default_rng(0).random(40)
+    for seed in range(4):
+        table = make_folds(many, areas, 4, seed)
+        assert table.fold[::10].nunique() == 4
+
+
+def test_table_has_rounded_areas_and_the_same_folds_in_every_call(samples):
+    many = [replace(samples[0], id=str(number), group=str(number)) for number in range(40)]
+    areas = np.linspace(0.1, 0.9, 40) + 1e-9
+    table = make_folds(many, areas, 4)
+    assert table.area.tolist() == [round(area, 6) for area in areas.tolist()]
+    assert table.fold.tolist() == make_folds(many, areas, 4, seed=0).fold.tolist()
+    assert table.fold.tolist() != make_folds(many, areas, 4, seed=1).fold.tolist()
+
+
+def test_description_counts_images_and_groups_of_each_fold():
+    table = pd.DataFrame(
+        {"id": list("abcd"), "group": list("xxyz"), "fold": [0, 0, 0, 1], "area": [0.1, 0.2, 0.6, 0.5]}
+    )
+    header, _, *rows = (line.split() for line in describe_folds(table).splitlines())
+    assert header == ["images", "groups", "mask_area"]
+    assert rows == [["0", "3", "2", "0.3"], ["1", "1", "1", "0.5"]]
 
 
 def test_split_by_fold(saved, samples):
@@ -90,8 +135,9 @@ def test_split_by_fold(saved, samples):
         assert {fold_of[sample.id] for sample in train} == {1 - fold}
         assert len(train) + len(validation) == len(samples)
     assert split_samples(samples, fold_of, "all") == (samples, [])
-    with pytest.raises(UserError, match="there is no fold 7; choose one of 0, 1"):
-        split_samples(samples, fold_of, 7)
+    with pytest.raises(UserError) as error:
+        split_samples(samples, fold_of | {"train only": ALWAYS_TRAIN}, 7)
+    assert str(error.value) == "there is no fold 7; choose one of 0, 1"
 
 
 def test_images_that_are_always_trained_on_are_never_validated(samples):
@@ -107,14 +153,17 @@ def test_images_that_are_always_trained_on_are_never_validated(samples):
         (lambda t: t.iloc[1:], r"lacks 1 images of the data, such as alpha_01\.jpg"),
         (lambda t: pd.concat([t, t.tail(1).assign(id="zeta_01.jpg")]), "has 1 images without data"),
         (lambda t: pd.concat([t, t.tail(1)]), "repeats the id"),
-        (lambda t: t.drop(columns="area"), "has the columns id, group, fold instead of"),
+        (lambda t: t.drop(columns="area"), "has the columns id, group, fold instead of id, group, fold, area"),
         (lambda t: t.assign(fold="x"), "is not a table of folds"),
     ],
 )
 def test_broken_tables_are_refused(saved, samples, change, reason):
     change(pd.read_csv(saved)).to_csv(saved, index=False)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=reason) as error:
         read_folds(saved, samples)
+    assert error.value.where == str(saved)
+    assert error.value.fix.endswith(f"delete {saved} and run `make folds`")
+    assert error.value.fix.startswith("set DATA") == ("images" in reason)
 
 
 def test_a_leak_hidden_by_an_edited_group_is_found(saved, samples):
@@ -126,10 +175,13 @@ def test_a_leak_hidden_by_an_edited_group_is_found(saved, samples):
 
 
 def test_missing_table_names_the_command(tmp_path):
-    with pytest.raises(UserError, match="run `make folds`"):
+    with pytest.raises(UserError) as error:
         read_folds(tmp_path / "none.csv", [])
+    assert str(error.value) == f"{tmp_path / 'none.csv'}: no such file; run `make folds`"
 
 
 def test_fingerprint_depends_on_ids_and_not_on_their_order(samples):
     assert fingerprint_ids(samples) == fingerprint_ids(samples[::-1])
     assert fingerprint_ids(samples) != fingerprint_ids(samples[1:])
+    # Files of weights hold it, so it must not change.
+    assert fingerprint_ids([replace(samples[0], id=id) for id in "ba"]) == "7e18f737311b2dc3"

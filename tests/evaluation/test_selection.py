@@ -56,6 +56,23 @@ def test_the_best_of_many_equal_choices_is_not_used():
     assert selection.used == 0
 
 
+def test_nested_scores_use_the_best_choice_on_all_other_parts():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(30), rng.integers(1, 5, 30))
+    scores = rng.normal(size=(len(groups), 8))
+    part_of_group = np.random.default_rng(0).permutation(30) % PARTS
+    result = nested_scores(scores, groups, default=3)
+    for image, group in enumerate(groups):
+        others = [other for other in range(len(groups)) if part_of_group[groups[other]] != part_of_group[group]]
+        means = [sum(scores[other, choice] for other in others) / len(others) for choice in range(8)]
+        assert result[image] == scores[image, max(range(8), key=means.__getitem__)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_group_is_scored_with_the_default():
+    assert nested_scores(np.array([[1.0, 2.0], [3.0, 5.0]]), np.array(["a", "a"]), 0).tolist() == [1.0, 3.0]
+
+
 def test_nested_scores_never_use_a_group_to_fit_its_own_choice():
     """Each group's own best choice is bad for all others, so fitting on itself would look perfect."""
     groups = np.arange(PARTS * 2)

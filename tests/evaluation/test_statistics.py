@@ -19,6 +19,18 @@ def test_interval_of_equal_images_of_a_group_is_that_of_the_groups():
     assert few.value == pytest.approx(values.mean())
 
 
+def test_sums_and_sizes_of_groups_are_resampled_together():
+    """Otherwise the mean of equal values would have an interval."""
+    sizes = np.array([1, 2, 3, 10, 20])
+    estimate = estimate_mean(np.ones(sizes.sum()), np.arange(5).repeat(sizes))
+    assert (estimate.low, estimate.value, estimate.high) == (1, 1, 1)
+
+
+def test_as_many_bootstrap_samples_are_drawn_as_asked_for():
+    values = np.random.default_rng(0).normal(size=30)
+    assert estimate_mean(values, np.arange(30), samples=5) != estimate_mean(values, np.arange(30), samples=50)
+
+
 def test_groups_of_different_size_are_weighted_by_their_images():
     values, groups = np.array([0.0, 0.0, 0.0, 1.0]), np.array(["a", "a", "a", "b"])
     estimate = estimate_mean(values, groups)
@@ -45,6 +57,19 @@ def test_prediction_interval_holds_for_unseen_groups():
         alone += mean.low <= test <= mean.high
     assert 0.89 < inside / 300 < 0.985
     assert alone / 300 < 0.8
+
+
+@pytest.mark.parametrize("test_groups", [4, 20, 400])
+def test_prediction_interval_has_the_variance_of_both_means(test_groups):
+    rng = np.random.default_rng(0)
+    cars = rng.normal(0.5, 0.05, 40)
+    values, groups = cars.repeat(4), np.arange(40).repeat(4)
+    expected = prediction_interval(values, groups, test_groups)
+    assert expected.high - expected.low == pytest.approx(
+        2 * 1.96 * cars.std() * np.sqrt(1 / 40 + 1 / test_groups), rel=0.1
+    )
+    assert expected.value == pytest.approx(cars.mean())
+    assert expected == prediction_interval(values, groups, test_groups), "the same in every call"
 
 
 def test_prediction_interval_stays_within_the_range_of_scores():
@@ -75,6 +100,7 @@ def tables(tmp_path):
         before = pd.DataFrame({"id": [f"{number:03d}.jpg" for number in range(320)], "group": group})
         before["score"] = rng.normal(0.99, 0.005, 20).repeat(16)
         after = before.assign(score=before.score + difference(rng)).sample(frac=1, random_state=0)
+        before = before.sample(frac=1, random_state=1)
         paths = tmp_path / "before.csv", tmp_path / "after.csv"
         for table, path in zip((before, after), paths, strict=True):
             table.to_csv(path, index=False)
@@ -85,8 +111,11 @@ def tables(tmp_path):
 
 def test_a_small_gain_on_every_group_is_significant(tables):
     """Far below the spread between groups: only the pairing shows it."""
-    result = paired_gain(*tables(lambda rng: rng.normal(0.0003, 0.0002, 320)))
+    paths = tables(lambda rng: rng.normal(0.0003, 0.0002, 320))
+    result = paired_gain(*paths)
     assert result.gain.is_significant
+    scope = "20 groups and 320 images"
+    assert describe_gain(paths) == f"{result.gain.signed()}, paired 95 % interval over {scope}: significant"
     assert result.gain.low < result.gain.value < result.gain.high
     assert result.gain.value == pytest.approx(0.0003, abs=0.0001)
     assert (result.images, result.groups) == (320, 20)
@@ -113,24 +142,51 @@ def test_equal_tables_have_no_gain(tables):
 
 
 def test_classes_are_paired_apart(tmp_path):
-    pd.DataFrame({"id": ["a", "a"], "class": ["x", "y"], "group": "g", "score": [0.1, 0.2]}).to_csv(tmp_path / "a.csv")
-    assert paired_gain(tmp_path / "a.csv", tmp_path / "a.csv").images == 2
+    before, after = tmp_path / "before.csv", tmp_path / "after.csv"
+    before.write_text("id,class,group,score\na,1,g,0.1\na,NA,g,0.2\nb,1,g,0.3\nb,NA,g,0.4\n")
+    assert paired_gain(before, before).images == 4
+    after.write_text("id,class,group,score\na,1,g,0.1\na,NA,g,0.2\nb,1,g,0.3\nb,2,g,0.4\n")
+    with pytest.raises(UserError, match="only one of them has b 2"):
+        paired_gain(before, after)
+
+
+def test_ids_and_groups_are_texts(tmp_path):
+    """1, 01 and 1.0 are three ids, and NA is a group."""
+    table = tmp_path / "oof.csv"
+    table.write_text("id,group,score\n1,1,0.1\n01,01,0.2\n1.0,NA,0.3\n")
+    result = paired_gain(table, table)
+    assert (result.images, result.groups) == (3, 3)
 
 
 def test_tables_that_do_not_match_are_refused(tables, tmp_path):
     before, after = tables(lambda rng: np.zeros(320))
-    short = tmp_path / "short.csv"
-    pd.read_csv(before).head(300).to_csv(short, index=False)
-    with pytest.raises(UserError, match=r"has not the same images as .*short\.csv: only one of them has 300\.jpg"):
-        paired_gain(before, short)
-    twice = tmp_path / "twice.csv"
-    pd.concat([pd.read_csv(before)] * 2).to_csv(twice, index=False)
-    with pytest.raises(UserError, match=r"twice\.csv: repeats the id 000\.jpg"):
-        paired_gain(before, twice)
-    with pytest.raises(UserError, match=r"none\.csv: cannot be read"):
-        paired_gain(before, tmp_path / "none.csv")
+    table = pd.read_csv(before).sort_values("id")
+    table.head(300).to_csv(tmp_path / "short.csv", index=False)
+    pd.concat([table] * 2).to_csv(tmp_path / "twice.csv", index=False)
     (tmp_path / "bad.csv").write_text("id,group\na,b\n")
-    with pytest.raises(UserError, match=r"bad\.csv: is not a table with columns id, group, score"):
-        paired_gain(tmp_path / "bad.csv", after)
-    with pytest.raises(UserError, match="FILES: names 1 files; give two"):
+    (tmp_path / "text.csv").write_text("id,group,score\na,b,\n")
+    for name, what, fix in (
+        (
+            "short.csv",
+            f"has not the same images as {after}: only one of them has 300.jpg",
+            "evaluate the same folds with both",
+        ),
+        ("twice.csv", "repeats the id 000.jpg", "run `make evaluate` again"),
+        ("none.csv", "cannot be read (No such file or directory)", "check the path"),
+        (
+            "bad.csv",
+            """is not a table with columns id, group, score ("['score'] not in index")""",
+            "run `make evaluate` again",
+        ),
+        (
+            "text.csv",
+            "is not a table with columns id, group, score (could not convert string to float: '')",
+            "run `make evaluate` again",
+        ),
+    ):
+        with pytest.raises(UserError) as error:
+            paired_gain(tmp_path / name, after)
+        assert str(error.value) == f"{tmp_path / name}: {what}; {fix}"
+    with pytest.raises(UserError) as error:
         describe_gain([before])
+    assert str(error.value) == 'FILES: names 1 files; give two: FILES="before/oof.csv after/oof.csv"'

@@ -13,9 +13,10 @@ import pytest
 from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
-from pipeline.data.rle import rle_to_mask
+from pipeline.data.rle import mask_to_rle, rle_to_mask
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import predict_as_evaluated
+from pipeline.inference.broken import fallback_masks
 from pipeline.kaggle.kernel import runner
 from pipeline.kaggle.kernel.attach import link_mounted_data
 from pipeline.kaggle.kernel.build import write_kernel
@@ -27,7 +28,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages import Stage
 from pipeline.submission.score import score_submission
 from pipeline.submission.shapes import expected_shapes
-from tests.helpers import TINY, TINY_FORMAT, changed_competition
+from tests.helpers import SIZE, TINY, TINY_FORMAT, changed_competition
 from tests.kaggle.helpers import mount
 from tests.standin.server import StandinServer
 
@@ -288,7 +289,7 @@ def test_an_inference_kernel_predicts_a_larger_hidden_test_set_without_network(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Rows for all hidden images, an empty mask for one that does not decode, nothing from the visible test set."""
+    """Rows for all hidden images, a fallback mask for one that does not decode, nothing from the visible test set."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, paths.runs_folder("tiny", "tiny"))
     root = tmp_path / "kaggle"
@@ -316,14 +317,14 @@ def test_an_inference_kernel_predicts_a_larger_hidden_test_set_without_network(
     assert [path.name for path in submission.parent.iterdir()] == ["submission.csv"]
     rows = {row.id: row.rle for row in read_mask_csv(submission, TINY_FORMAT)}
     assert len(rows) == 12
-    assert rows.pop("alpha_01.jpg") == ""
+    assert rows.pop("alpha_01.jpg") == mask_to_rle(fallback_masks(tiny, SIZE)[0])
     true = {row.id: row.rle for row in read_mask_csv(data / "train_masks.csv", TINY_FORMAT)}
     for id, rle in rows.items():
         predicted, mask = rle_to_mask(rle, (62, 94)), rle_to_mask(true[id], (62, 94))
         assert 2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()) > 0.8
 
 
-def test_the_time_limit_leaves_masks_empty_instead_of_failing(
+def test_the_time_limit_fills_masks_instead_of_failing(
     tiny: Competition, recipe: Recipe, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "s.csv"
@@ -332,8 +333,8 @@ def test_the_time_limit_leaves_masks_empty_instead_of_failing(
     assert predict_as_evaluated(*arguments, minutes=0, best_effort=True)
     texts = [row.rle for row in read_mask_csv(out, TINY_FORMAT)]
     assert len(texts) == 3
-    assert "" in texts
-    assert "images are not predicted; their masks are left empty" in caplog.text
+    assert mask_to_rle(fallback_masks(tiny, SIZE)[0]) in texts
+    assert "images are not predicted; their masks are filled" in caplog.text
 
 
 def test_untrained_folds_long_names_and_missing_wheels_are_refused(

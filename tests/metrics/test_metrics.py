@@ -20,7 +20,7 @@ from tests.helpers import changed_competition
 MASK_PAIRS = arrays(bool, st.tuples(st.just(2), st.integers(1, 6), st.integers(1, 7)))
 
 
-def slow_score(name: str, mask: np.ndarray, truth: np.ndarray, beta: Fraction = Fraction(2)) -> Fraction:
+def slow_score(name: str, mask: np.ndarray, truth: np.ndarray, beta: Fraction = Fraction(1, 2)) -> Fraction:
     """The definitions, with exact fractions and Python sets."""
     found, true = ({tuple(point) for point in np.argwhere(each)} for each in (mask, truth))
     both = len(found & true)
@@ -40,7 +40,7 @@ def slow_score(name: str, mask: np.ndarray, truth: np.ndarray, beta: Fraction = 
 @pytest.mark.parametrize("name", ["dice", "iou", "f_beta"])
 @given(masks=MASK_PAIRS)
 def test_pixel_metrics_equal_their_definition(competition, name, masks):
-    metric = load_metric(changed_competition(competition, metric=name, beta=2.0))
+    metric = load_metric(changed_competition(competition, metric=name, beta=0.5))
     score = metric.score(torch.from_numpy(masks[:1]), Truth(masks[1:]))
     assert score == pytest.approx([float(slow_score(name, *masks))])
 
@@ -86,7 +86,7 @@ def slow_instance_score(name: str, predicted: list[set], true: list[set]) -> flo
         elif name == "map_iou":
             scores.append(hits / (hits + misses + extra))
         else:
-            scores.append(5 * hits / (5 * hits + 4 * misses + extra))
+            scores.append(1.25 * hits / (1.25 * hits + 0.25 * misses + extra))
     return sum(scores) / 10
 
 
@@ -94,7 +94,7 @@ def slow_instance_score(name: str, predicted: list[set], true: list[set]) -> flo
 @settings(deadline=None)
 @given(masks=arrays(bool, (2, 8, 9)))
 def test_instance_metrics_equal_their_definition(competition, name, masks):
-    metric = load_metric(changed_competition(competition, metric=name, csv__rows="instance"))
+    metric = load_metric(changed_competition(competition, metric=name, beta=0.5, csv__rows="instance"))
     objects = []
     for mask in masks:
         labels, count = label_components(mask)
@@ -103,6 +103,15 @@ def test_instance_metrics_equal_their_definition(competition, name, masks):
     assert score == pytest.approx(
         [slow_instance_score(name, *([set(each.tolist()) for each in side] for side in objects))]
     )
+    assert metric.score_objects(*label_components(masks[0]), objects[1]) == pytest.approx(score[0])
+
+
+def test_probabilities_at_the_threshold_are_in_the_objects(competition):
+    metric = load_metric(changed_competition(competition, metric="map_iou", csv__rows="instance"))
+    truth = Truth(np.ones((1, 4, 5), bool), ((np.arange(20),),))
+    observation = metric.observe(torch.full((1, 4, 5), 0.5), truth)
+    assert observation.dtype == np.float32, "half the memory for all images"
+    assert observation[0, :, 0].tolist() == (metric.thresholds <= 0.5).tolist()
 
 
 def test_best_iou_of_each_object():
@@ -137,22 +146,37 @@ def test_histogram_counts_every_pixel_of_every_class_once():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("may_be_empty", [True, False])
 @pytest.mark.parametrize("name", ["dice", "iou", "f_beta"])
-def test_score_grid_of_pixel_metrics_equals_binarizing(competition, name):
-    """Scores at thresholds and smallest areas from a histogram are those of the masks."""
-    metric = load_metric(changed_competition(competition, metric=name, masks__may_be_empty=True))
+def test_score_grid_of_pixel_metrics_equals_binarizing(competition, name, may_be_empty):
+    """Scores at thresholds and smallest areas from a histogram are those of the masks.
+
+    The second class has a true mask of nothing, and no probability reaches the highest thresholds.
+    """
+    metric = load_metric(changed_competition(competition, metric=name, masks__may_be_empty=may_be_empty))
     rng = np.random.default_rng(0)
     probability = torch.from_numpy(rng.random((2, 40, 50), dtype=np.float32) ** 4)
-    truth = Truth(rng.random((2, 40, 50)) > 0.9)
+    probability[1] *= 0.85
+    truth = Truth(rng.random((2, 40, 50)) > [[[0.9]], [[1.0]]])
     observations = metric.observe(probability, truth)
-    assert observations.shape == (2, 2, NUM_BINS)
+    assert (observations.shape, observations.dtype) == ((2, 2, NUM_BINS), np.int32)
     for class_index in range(2):
         grid = metric.score_grid(observations[class_index][None])[0]
-        assert grid.shape == (len(metric.thresholds), len(MIN_AREAS))
-        for level, area in ((0, 0), (100, 3), (127, 4), (200, 5), (230, 6), (254, 6)):
-            thresholds, areas = (metric.thresholds[level],) * 2, (MIN_AREAS[area],) * 2
-            masks = binarize(probability, Postprocess(thresholds, areas, may_be_empty=True))
+        assert grid.shape == (len(metric.thresholds), len(metric.min_areas))
+        for level, area in ((0, 0), (100, 3), (127, 4), (200, 5), (216, 0), (230, 6), (254, 6), (254, 0)):
+            area = min(area, len(metric.min_areas) - 1)
+            thresholds, areas = (metric.thresholds[level],) * 2, (metric.min_areas[area],) * 2
+            masks = binarize(probability, Postprocess(thresholds, areas, may_be_empty=may_be_empty))
             assert grid[level, area] == pytest.approx(metric.score(masks, truth)[class_index])
+
+
+def test_a_mask_of_exactly_the_smallest_area_is_scored(competition):
+    metric = load_metric(changed_competition(competition, masks__may_be_empty=True))
+    mask = np.zeros((1, 40, 50), bool)
+    mask[0, 0, :2] = True
+    grid = metric.score_grid(metric.observe(torch.from_numpy(mask).float(), Truth(mask)))[0]
+    assert [MIN_AREAS[number] * mask.size for number in (3, 4)] == [2, 6]
+    assert grid[128].tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
 def test_score_grid_of_instance_metrics_equals_labeling(competition):

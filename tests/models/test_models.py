@@ -1,5 +1,10 @@
 """Every architecture keeps the same contract."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +13,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models.checkpoint import (
     WeightsMetadata,
+    fingerprint_weights,
     load_checkpoint,
     load_weights,
     read_weights_metadata,
@@ -15,9 +21,9 @@ from pipeline.models.checkpoint import (
 )
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.ema import update_ema
-from pipeline.models.unet import UNet, UpBlock, pad_to_multiple
-from pipeline.models.zoo import MEAN, STD, build_model, count_parameters
+from pipeline.models.zoo import MEAN, STD, build_model
 from pipeline.recipe import Recipe, SMPConfig, UNetConfig
+from tests.helpers import changed_recipe
 
 NETWORKS = {
     "unet": UNetConfig(name="unet", width=4, depth=3),
@@ -111,12 +117,6 @@ def test_learns_one_image(name):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_paper_s_unet_has_the_known_number_of_parameters():
-    """64-1024 with transposed convolutions; convolutions before a normalization have no bias."""
-    model = UNet(UNetConfig(name="unet", width=64, depth=4, up="transpose"))
-    assert count_parameters(model) == 31_037_633
-
-
 def test_input_is_normalized_by_the_constants():
     model = build_model(NETWORKS["unet"])
     model.network = nn.Identity()
@@ -124,39 +124,6 @@ def test_input_is_normalized_by_the_constants():
     expected = [(value - mean) / std for value, mean, std in zip((10, 200, 255), MEAN, STD, strict=True)]
     assert model(pixel).flatten().tolist() == pytest.approx(expected, rel=1e-5)
     assert not any("mean" in key or "std" in key for key in model.state_dict())
-
-
-def test_up_block_upsamples_between_pixel_centers_and_puts_the_skip_first():
-    """Bilinear upsampling by 2 with pixel centers as corners are not aligned: weights 3/4 and 1/4."""
-    block = UpBlock(1, 1, "bilinear", "none")
-    with torch.no_grad():
-        block.upsample[0].weight.fill_(1.0)
-        block.upsample[0].bias.zero_()
-    x = torch.tensor([[[[0.0, 4.0]]]])
-    assert block.upsample(x).tolist() == [[[[0.0, 1.0, 3.0, 4.0]] * 2]]
-    block.conv = nn.Identity()
-    merged = block(x, torch.full((1, 1, 2, 4), 7.0))
-    assert merged[0, 0].unique().tolist() == [7.0]
-    assert merged[0, 1, 0].tolist() == [0.0, 1.0, 3.0, 4.0]
-
-
-@pytest.mark.parametrize(
-    ("size", "multiple", "padded"), [((5, 7), 4, (8, 8)), ((8, 8), 4, (8, 8)), ((1, 9), 8, (8, 16))]
-)
-def test_padding_replicates_the_last_row_and_column(size, multiple, padded):
-    image = torch.rand(1, 2, *size)
-    result = pad_to_multiple(image, multiple)
-    assert result.shape[2:] == padded
-    assert torch.equal(result[..., : size[0], : size[1]], image)
-    assert torch.equal(result[..., -1, -1], image[..., -1, -1])
-
-
-def test_padding_does_not_change_the_logits_inside():
-    """An image of a multiple of the stride gives the same logits as part of a replicated larger one."""
-    torch.manual_seed(0)
-    model = UNet(UNetConfig(name="unet", width=4, depth=1, norm="none")).eval()
-    image = torch.rand(1, 3, 15, 16)
-    assert torch.allclose(model(image), model(pad_to_multiple(image, 2))[..., :15, :])
 
 
 def test_unknown_architecture_and_encoder_are_named():
@@ -226,6 +193,45 @@ class TestWeightsFiles:
         path = tmp_path / "w.safetensors"
         save_weights(path, build_model(recipe.network), recipe, metadata(fold="all"))
         assert read_weights_metadata(path) == (recipe, metadata(fold="all"))
+
+    def test_two_saves_are_equal_in_every_byte(self, tmp_path, recipe):
+        model = build_model(recipe.network)
+        contents = set()
+        for number in range(5):
+            save_weights(tmp_path / f"{number}.safetensors", model, recipe, metadata())
+            contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+        assert len(contents) == 1
+        assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0, "the tensors are aligned"
+
+    @pytest.mark.slow
+    def test_saves_of_two_processes_are_equal_in_every_byte(self, tmp_path, recipe):
+        save_weights(tmp_path / "w.safetensors", build_model(recipe.network), recipe, metadata())
+        code = (
+            "import sys; from pathlib import Path; from pipeline.models.checkpoint import load_weights, save_weights;"
+            "save_weights(Path(sys.argv[2]), *load_weights(Path(sys.argv[1])))"
+        )
+        for seed in ("1", "2"):
+            files = (str(tmp_path / "w.safetensors"), str(tmp_path / f"{seed}.safetensors"))
+            environment = {**os.environ, "PYTHONHASHSEED": seed}
+            subprocess.run([sys.executable, "-c", code, *files], env=environment, check=True)
+            assert Path(files[1]).read_bytes() == Path(files[0]).read_bytes()
+
+    def test_fingerprint_is_that_of_the_model_not_of_its_training(self, tmp_path, recipe):
+        path, model = tmp_path / "w.safetensors", build_model(recipe.network)
+
+        def fingerprint(model, recipe, metadata):
+            save_weights(path, model, recipe, metadata)
+            return fingerprint_weights(path)
+
+        first = fingerprint(model, recipe, metadata())
+        assert fingerprint(model, recipe, metadata(commit="later", torch="9", epochs="2", score="0.8")) == first
+        assert fingerprint(model, changed_recipe(recipe, train__epochs=99), metadata()) == first
+        others = [
+            fingerprint(model, changed_recipe(recipe, input__size=(96, 48)), metadata()),
+            fingerprint(model, recipe, metadata(classes='["a", "b"]')),
+            fingerprint(build_model(recipe.network), recipe, metadata()),
+        ]
+        assert len({first, *others}) == 4
 
     def test_checkpoints_cannot_run_code(self, tmp_path):
         class Evil:

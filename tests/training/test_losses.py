@@ -64,6 +64,25 @@ def test_exclusive_classes_use_the_categorical_cross_entropy():
     assert loss(logits, target) == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-6)
 
 
+def test_boundary_weights_of_exclusive_classes_are_the_mean_over_the_classes():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 9, 11), torch.randint(0, 4, (2, 9, 11))
+    target = torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()[:, 1:]
+    target[:, :, :5] = 0
+    labels[:, :5] = 0
+    loss = SegmentationLoss(LossConfig(bce=1, dice=0, boundary=3), Classes(("a", "b", "c"), exclusive=True))
+    entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected = (entropy * boundary_weight(target, 3).mean(dim=1)).mean()
+    assert loss(logits, target) == pytest.approx(expected.item(), rel=1e-5)
+    assert loss(logits, target) != pytest.approx(entropy.mean().item(), rel=1e-3)
+
+
+def test_a_class_with_a_fraction_of_a_pixel_counts_in_the_dice():
+    target = torch.zeros(1, 1, 4, 4)
+    target[..., 0, 0] = 0.5
+    assert soft_dice_loss(torch.zeros_like(target), target) == 1
+
+
 def test_half_precision_does_not_overflow():
     """Sums over a 1280×1918 image exceed the largest fp16 number by far."""
     logits = torch.full((1, 1, 1280, 1918), 9.0, dtype=torch.float16)

@@ -95,3 +95,19 @@ def test_a_unet_learns_faster_with_muon_than_with_adam():
 
     rates = (0.003, 0.01, 0.03)
     assert min(loss_after("muon", rate) for rate in rates) < 0.9 * min(loss_after("adam", rate) for rate in rates)
+
+
+@pytest.mark.parametrize(("ratio", "sign"), [(2.15, 1), (2.18, -1)])
+def test_muon_uses_nesterov_momentum_of_095(ratio, sign):
+    """After the gradients −r·G and G, Nesterov momentum m moves along (m²·r − (1 + m))·G, which turns round at r = (1 + m)/m² = 2.16."""
+    model = convolutions()
+    optimizer = build_optimizer(model, config())
+    direction = torch.randn_like(model[0].weight)
+    for factor in (-ratio, 1.0):
+        before = model[0].weight.detach().clone()
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        model[0].weight.grad = factor * direction
+        optimizer.step()
+    moved = (before - model[0].weight.detach()).flatten() @ direction.flatten()
+    assert moved.sign() == sign

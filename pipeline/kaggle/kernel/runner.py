@@ -78,7 +78,8 @@ class StageRunner:
         folds_option = ("--folds", " ".join(map(str, folds)))
         if not evaluation.target.exists() and not self.settings.predict:
             run_command(self.command(evaluation, data, *folds_option), gpu=0 if self.gpus else None)
-        options = (*folds_option, "--best-effort") if self.settings.predict else folds_option
+        # Nobody can replace an image while the kernel runs.
+        options = (*folds_option, "--best-effort" if self.settings.predict else "--allow-broken")
         shards = split_test_images(competition, data, self.gpus)
         parts = [shard_path(submission.target, number, len(shards)) for number in range(len(shards))]
         commands = [

@@ -10,7 +10,7 @@ from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_submission_samples
 from pipeline.files import write_text
-from pipeline.paths import submission_metadata
+from pipeline.paths import partial_sample, submission_metadata
 
 
 def split_test_images(competition: Competition, data: Path, count: int) -> list[Path]:
@@ -39,6 +39,7 @@ def split_test_images(competition: Competition, data: Path, count: int) -> list[
             if path.name != sample and not (folder / path.name).exists():
                 (folder / path.name).symlink_to(path)
         write_mask_csv(folder / sample, format, [row for row in rows if part_of[row[0]] == number])
+        partial_sample(folder).touch()
         folders.append(folder)
     return folders
 
@@ -63,6 +64,8 @@ def join_submissions(competition: Competition, data: Path, parts: Sequence[Path]
         format = submission_format(competition)
         rows = (row for part in parts for row in read_mask_csv(part, format))
         write_mask_csv(out, format, ((row.id, row.class_index, row.rle) for row in rows))
+        filled = [json.loads(submission_metadata(part).read_text(encoding="utf-8")).get("filled", []) for part in parts]
+        metadata["filled"] = sorted(id for ids in filled for id in ids)
         metadata["images"] = fingerprint_ids(load_submission_samples(competition, data))
     metadata["commit"] = metadata.get("commit") or commit
     write_text(submission_metadata(out), json.dumps(metadata, indent=1) + "\n")

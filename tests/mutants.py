@@ -1,23 +1,29 @@
 """Run mutation tests; fail on mutants that no test notices and no reason in `accepted_mutants.toml` explains.
 
-`make mutate` runs this. Which modules are mutated and which tests run is in pyproject.toml, ``[tool.mutmut]``.
+`make mutate` runs this. Which modules are mutated and which tests run is in pyproject.toml, ``[tool.mutmut]``. With names
+of mutants, such as ``python -m tests.mutants 'pipeline.data.rle.*'``, only these are run again.
 """
 
+import fnmatch
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutmut.mutation.diff_apply import find_mutant, get_diff_for_mutant
+
 ACCEPTED = Path(__file__).with_name("accepted_mutants.toml")
 MUTMUT = Path(sys.executable).with_name("mutmut")
-SURVIVED = ("survived", "no tests", "suspicious")
+NOTICED = ("killed", "timeout", "segfault")
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one line: dotted name of the function, and the line before and after, without indentation."""
+    """One change of a function: its dotted name, and the changed line before and after, without indentation."""
 
     function: str
     removed: str
@@ -25,6 +31,20 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{self.function}\n  - {self.removed}\n  + {self.added}"
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Mutants that may live: `function` is a pattern; each has one of the texts `added`, which its original lacks."""
+
+    function: str
+    added: tuple[str, ...]
+
+    def covered(self, mutant: Mutant) -> set[str]:
+        """Return the texts that cover the mutant."""
+        if not fnmatch.fnmatchcase(mutant.function, self.function):
+            return set()
+        return {text for text in self.added if text in mutant.added and text not in mutant.removed}
 
 
 def function_name(mutant: str) -> str:
@@ -43,36 +63,41 @@ def changed_lines(diff: str) -> tuple[str, str]:
     return removed, added
 
 
-def surviving_mutants() -> list[Mutant]:
-    """Ask mutmut for the mutants of its last run that no test noticed."""
-    listed = subprocess.run([MUTMUT, "results"], check=True, capture_output=True, text=True).stdout
-    names = [line.split(":")[0].strip() for line in listed.splitlines() if line.endswith(SURVIVED)]
-    mutants = []
-    for name in names:
-        diff = subprocess.run([MUTMUT, "show", name], check=True, capture_output=True, text=True).stdout
-        mutants.append(Mutant(function_name(name), *changed_lines(diff)))
-    return mutants
+def read_results() -> dict[str, str]:
+    """Ask mutmut for the mutants of its last run: name -> status."""
+    listed = subprocess.run([MUTMUT, "results", "--all", "true"], check=True, capture_output=True, text=True).stdout
+    return {name.strip(): status for name, status in (line.split(": ") for line in listed.splitlines())}
 
 
-def accepted_mutants() -> set[Mutant]:
+def describe_mutant(name: str) -> Mutant:
+    """Read what a mutant changes."""
+    return Mutant(function_name(name), *changed_lines(get_diff_for_mutant(name, path=find_mutant(name).path)))
+
+
+def load_acceptances() -> list[Acceptance]:
     """Read the mutants that may live. Each has a reason."""
-    entries = tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))["mutant"]
+    entries = tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))["accepted"]
     assert all(entry["reason"] for entry in entries)
-    return {Mutant(entry["function"], entry["removed"], entry["added"]) for entry in entries}
+    return [Acceptance(entry["function"], tuple(entry["added"])) for entry in entries]
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     """Run mutmut and report."""
-    subprocess.run([MUTMUT, "run"], check=True)
-    alive, accepted = surviving_mutants(), accepted_mutants()
-    unexplained = [mutant for mutant in alive if mutant not in accepted]
+    if not names:  # mutmut would keep the verdicts of older tests
+        shutil.rmtree("mutants", ignore_errors=True)
+    subprocess.run([MUTMUT, "run", *names], check=True)
+    results, acceptances = read_results(), load_acceptances()
+    alive = [describe_mutant(name) for name, status in results.items() if status not in NOTICED]
+    unexplained = [mutant for mutant in alive if not any(each.covered(mutant) for each in acceptances)]
+    print(dict(Counter(results.values())))
     for mutant in unexplained:
         print(mutant)
-    print(f"{len(alive)} mutants live, {len(unexplained)} of them without a reason in {ACCEPTED.name}")
-    for mutant in sorted(accepted - set(alive), key=str):
-        print(f"no longer alive, remove it from {ACCEPTED.name}: {mutant}")
+    print(f"{len(results)} mutants, {len(alive)} live, {len(unexplained)} of them without a reason in {ACCEPTED.name}")
+    for each in acceptances:
+        for text in sorted(set(each.added).difference(*(each.covered(mutant) for mutant in alive))):
+            print(f"no longer alive, remove it from {ACCEPTED.name}: {each.function}: {text}")
     sys.exit(bool(unexplained))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -160,7 +160,7 @@ def _join_numbers(numbers: np.ndarray) -> str:
     if len(numbers) < _FEW_NUMBERS:
         return " ".join(map(str, numbers.tolist()))
     width = len(str(int(numbers.max())))
-    rest = numbers.astype(np.uint32 if width < 10 else np.uint64)
+    rest: np.ndarray = numbers.astype(np.uint32 if width < 10 else np.uint64)
     characters = np.full((width + 1, len(numbers)), ord(" "), dtype=np.uint8)
     used = np.ones((width + 1, len(numbers)), dtype=bool)
     for place in range(width - 1, -1, -1):
@@ -236,7 +236,7 @@ def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
         (starts < 0, f"starts before pixel {format.base}"),
         (lengths < 1, "has length 0"),
         (np.append(False, starts[1:] < ends[:-1]), "starts before the previous run ends"),
-        ((starts >= pixels) | (lengths > pixels - starts), f"leaves the image of {pixels} pixels"),
+        (lengths > pixels - starts, f"leaves the image of {pixels} pixels"),
     )
     for where, fault in faults:
         if where.any():

@@ -139,6 +139,7 @@ def load_submission_samples(competition: Competition, data: Path) -> list[Sample
     samples = load_test_samples(competition, data)
     keys = read_submission_keys(competition, data)
     if keys is None:
+        warn_if_incomplete(competition, data, len(samples))
         return samples
     by_id = {sample.id: sample for sample in samples}
     ids = list(dict.fromkeys(id for id, _ in keys))
@@ -148,7 +149,15 @@ def load_submission_samples(competition: Competition, data: Path) -> list[Sample
         fix = "download the missing images, or use the sample submission of this data"
         raise UserError(data / str(competition.csv.sample), what, fix)
     require_all_named(competition, data, ids, samples)
+    warn_if_incomplete(competition, data, len(ids))
     return [by_id[id] for id in ids]
+
+
+def warn_if_incomplete(competition: Competition, data: Path, images: int) -> None:
+    """Warn if a submission of so many images is not that of the complete test set; practice data is smaller."""
+    complete = competition.images.test_count
+    if complete is not None and images != complete and not partial_sample(data).exists():
+        log.warning("%s: has %s of the %s test images (images.test_count)", data, f"{images:,}", f"{complete:,}")
 
 
 def require_all_named(competition: Competition, data: Path, ids: Iterable[str], samples: Sequence[Sample]) -> None:

@@ -53,7 +53,7 @@ def best_ious(labels: np.ndarray, count: int, truth: Sequence[np.ndarray]) -> tu
     areas = np.bincount(flat, minlength=count + 1)[1:]
     best = np.zeros(count)
     for pixels in truth:
-        overlap = np.bincount(flat[pixels], minlength=count + 1)[1:]
+        overlap = np.bincount(flat[pixels])[1:]
         touched = np.flatnonzero(overlap)
         iou = overlap[touched] / (areas[touched] + len(pixels) - overlap[touched])
         best[touched] = np.maximum(best[touched], iou)

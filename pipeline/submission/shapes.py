@@ -6,7 +6,14 @@ from pathlib import Path
 from pipeline.competition import Competition
 from pipeline.data.headers import read_headers
 from pipeline.data.patterns import fixed_part
-from pipeline.data.samples import RowKey, Sample, load_test_samples, read_submission_keys, require_all_named
+from pipeline.data.samples import (
+    RowKey,
+    Sample,
+    load_test_samples,
+    read_submission_keys,
+    require_all_named,
+    warn_if_incomplete,
+)
 from pipeline.errors import UserError
 
 Shape = tuple[int, int]
@@ -30,6 +37,8 @@ def expected_shapes(competition: Competition, data: Path, sample: Path | None = 
             the sample of this data folder lacks test images that are there.
     """
     keys = read_submission_keys(competition, data, sample)
+    if keys is not None and sample is None:
+        warn_if_incomplete(competition, data, len({id for id, _ in keys}))
     if keys is not None and sample is None and _has_test_images(competition, data):
         require_all_named(competition, data, {id for id, _ in keys}, load_test_samples(competition, data))
     size = competition.csv.size or competition.images.size

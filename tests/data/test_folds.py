@@ -47,6 +47,15 @@ def test_mask_areas_are_balanced():
     assert spread(split_groups(groups, areas, 5)) < unstratified / 4
 
 
+@pytest.mark.filterwarnings("error")
+def test_every_fold_gets_a_group_of_each_stratum():
+    """No stratum has fewer groups than folds, of which scikit-learn warns."""
+    areas = np.r_[np.full(5, 0.1), np.full(9, 0.5)]
+    result = split_groups([str(number) for number in range(14)], areas, 5)
+    assert sorted(result[:5]) == [0, 1, 2, 3, 4]
+    assert result.dtype.kind == "i"
+
+
 def test_given_strata_are_balanced():
     groups = [f"g{number}" for number in range(30)]
     strata = ["rare" if number % 3 == 0 else "common" for number in range(30)]
@@ -57,7 +66,9 @@ def test_given_strata_are_balanced():
 
 def test_same_seed_gives_the_same_folds():
     groups, areas = [str(number // 2) for number in range(40)], np.linspace(0.1, 0.9, 40)
+    assert np.array_equal(split_groups(groups, areas, 4), split_groups(groups, areas, 4, seed=0))
     first = split_groups(groups, areas, 4, seed=1)
+    assert not np.array_equal(first, split_groups(groups, areas, 4))
     assert np.array_equal(first, split_groups(groups, areas, 4, seed=1))
     assert not np.array_equal(first, split_groups(groups, areas, 4, seed=2))
 

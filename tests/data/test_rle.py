@@ -17,9 +17,11 @@ from pipeline.data.rle import (
     mask_to_rle,
     mask_to_runs,
     parse_rle,
+    rle_format,
     rle_to_mask,
     runs_to_mask,
 )
+from tests.helpers import changed_competition
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 ORDERS = st.sampled_from(["row", "column"])
@@ -70,6 +72,29 @@ def test_runs_are_sorted_disjoint_and_expand_to_the_pixels(mask, order):
     pixels = (mask if order == "row" else mask.T).ravel()
     assert np.array_equal(expand_runs(runs), np.flatnonzero(pixels))
     assert np.array_equal(runs_to_mask(runs, mask.shape, order), mask)
+
+
+def test_format_is_that_of_the_competition(competition):
+    other = changed_competition(competition, csv__order="column", csv__offsets="relative", csv__base=0, csv__empty="-1")
+    assert rle_format(other) == RleFormat("column", "relative", 0, "-1")
+    assert rle_format(competition) == RleFormat()
+
+
+def test_pixels_are_numbered_along_the_rows_by_default():
+    mask = np.array([[0, 1, 1], [0, 0, 1]], bool)
+    assert mask_to_runs(mask).tolist() == [[1, 2], [5, 1]]
+    assert np.array_equal(runs_to_mask(mask_to_runs(mask), (2, 3)), mask)
+
+
+@pytest.mark.parametrize("empty", ["", "-1"])
+def test_an_empty_mask_has_no_runs(empty):
+    runs = parse_rle(empty, 12, RleFormat(empty=empty))
+    assert (runs.shape, runs.dtype) == ((0, 2), np.int64)
+
+
+def test_relative_numbers_beyond_the_image_are_refused():
+    with pytest.raises(ValueError, match="a number is larger than the 12 pixels of the image"):
+        parse_rle("1 2 13 1", 12, RleFormat(offsets="relative"))
 
 
 def test_overlap_counts_common_pixels():
@@ -125,14 +150,15 @@ def test_other_dimensions_are_refused():
         ("-1 1", "'-1' is not a whole number"),
         ("² 1", "is not a whole number"),
         ("0 1", r"run 1 \(0 1\) starts before pixel 1"),
-        ("3 0", "has length 0"),
+        ("3 0", r"run 1 \(3 0\) has length 0$"),
         ("5 1 4 1", r"run 2 \(4 1\) starts before the previous run ends"),
         ("1 3 3 1", "starts before the previous run ends"),
         ("1 1 1 1", "starts before the previous run ends"),
+        ("1 2 5 3 6 1", r"run 3 \(6 1\) starts before the previous run ends"),
         ("12 2", "leaves the image of 12 pixels"),
         ("13 1", "leaves the image of 12 pixels"),
         ("1 9223372036854775807", "leaves the image"),
-        ("99999999999999999999 1", "too large"),
+        ("99999999999999999999 1", "^a number is too large$"),
     ],
 )
 def test_faulty_texts_are_refused_with_the_reason(text, reason):

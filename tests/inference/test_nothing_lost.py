@@ -149,15 +149,20 @@ def test_a_sample_that_lacks_images_is_refused_before_the_start(predict, competi
     assert predict()
 
 
-def test_an_incomplete_test_set_is_a_warning(predict, competition, data, tmp_path):
+def test_an_incomplete_test_set_is_a_warning(predict, competition, data, caplog):
+    warning = f"{data}: has 3 of the 400 test images (images.test_count)"
     incomplete = changed_competition(competition, images__test_count=400)
     assert predict(competition=incomplete)
-    report = check_submission(tmp_path / "s.csv", incomplete, expected_shapes(incomplete, data))
-    assert report.good
-    (warning,) = report.warnings
-    assert str(warning) == "the test set has 3 images; that of the competition has 400 (images.test_count)"
-    complete = changed_competition(competition, images__test_count=3)
-    assert not check_submission(tmp_path / "s.csv", complete, expected_shapes(complete, data)).warnings
+    assert warning in caplog.text
+    caplog.clear()
+    expected_shapes(incomplete, data)
+    assert warning in caplog.text, "as before an upload"
+    caplog.clear()
+    expected_shapes(incomplete, data, data / "solution.csv")
+    assert predict(competition=changed_competition(competition, images__test_count=3))
+    partial_sample(data).touch()
+    expected_shapes(incomplete, data)
+    assert "test_count" not in caplog.text
 
 
 # ---- broken images

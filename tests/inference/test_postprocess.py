@@ -62,6 +62,9 @@ def test_where_no_mask_may_be_empty_the_highest_bin_is_used():
     assert binarize(maps(0.1, 0.5, 0.5 + 1e-4), rule).tolist() == [[[False, True, True]]]
     assert binarize(maps(1.0, 0.95, 0.2), rule).tolist() == [[[True, True, False]]]
     assert not binarize(maps(0.1, 0.5, 0.6), Postprocess((0.9,), (0.0,), may_be_empty=True)).any()
+    # The highest bin, from 255/256 on, includes 1.
+    last = Postprocess((0.999,), (0.0,), may_be_empty=False)
+    assert binarize(maps(0.995, 0.997, 1.0), last).tolist() == [[[False, True, True]]]
 
 
 def test_masks_below_the_smallest_area_are_removed_per_class():
@@ -85,6 +88,8 @@ def test_exclusive_classes_do_not_overlap():
     probability = torch.tensor([[[0.6, 0.3, 0.5]], [[0.3, 0.4, 0.55]]])
     rule = Postprocess((0.2, 0.2), (0.0, 0.0), may_be_empty=True, exclusive=True)
     assert binarize(probability, rule).tolist() == [[[True, False, False]], [[False, True, True]]]
+    higher = Postprocess((0.5, 0.5), (0.0, 0.0), may_be_empty=True, exclusive=True)
+    assert binarize(probability, higher).tolist() == [[[True, False, False]], [[False, False, True]]]
 
 
 def test_rules_come_from_the_competition(competition):

@@ -114,6 +114,36 @@ def test_probabilities_at_the_threshold_are_in_the_objects(competition):
     assert observation[0, :, 0].tolist() == (metric.thresholds <= 0.5).tolist()
 
 
+def test_an_object_that_others_cover_has_no_area():
+    areas, best = best_ious(np.array([[1, 1, 0]]), 3, [np.array([0, 1, 2])])
+    assert (areas.tolist(), best.tolist()) == ([2, 0, 0], [pytest.approx(2 / 3), 0, 0])
+
+
+def test_objects_of_exactly_the_smallest_area_stay(competition):
+    objects = changed_competition(competition, metric="map_iou", csv__rows="instance", masks__may_be_empty=True)
+    metric = load_metric(objects)
+    mask = np.zeros((1, 20, 20), bool)
+    mask[0, 3:5, 3:5] = True
+    observation = metric.observe(torch.from_numpy(mask).float(), Truth(mask, ((np.flatnonzero(mask),),)))
+    assert [MIN_AREAS[number] * mask.size for number in (5, 6)] == [4, 12]
+    assert observation[0, 0].tolist() == [1, 1, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("dice", "Dice"),
+        ("iou", "IoU"),
+        ("f_beta", "F2"),
+        ("map_iou", "mAP over IoU thresholds"),
+        ("f_beta_iou", "F2 over IoU thresholds"),
+    ],
+)
+def test_metrics_are_called_as_in_the_field(competition, name, label):
+    metric = load_metric(changed_competition(competition, metric=name, beta=2.0))
+    assert (metric.name, metric.label) == (name, label)
+
+
 def test_best_iou_of_each_object():
     labels = np.array([[1, 1, 0, 2], [1, 1, 0, 2]], np.int32)
     areas, best = best_ious(labels, 2, [np.array([0, 1, 2]), np.array([4, 5]), np.array([3, 7])])
@@ -134,6 +164,16 @@ def test_counts_by_threshold_are_those_of_binarized_masks(probability, truth, ma
         mask = binarize(maps, postprocess)[0].numpy()
         assert counts[0, :, level].tolist() == [(mask & ~truth).sum(), (mask & truth).sum()]
         assert may_be_empty or mask.any()
+
+
+def test_counts_of_many_images_are_those_of_each():
+    histograms = np.random.default_rng(0).integers(0, 3, (2, 3, 2, NUM_BINS), dtype=np.int32)
+    for image, class_index in np.ndindex(2, 3):
+        histograms[image, class_index, :, 40 * image + 50 * class_index + 10 :] = 0
+    counts = counts_by_threshold(histograms, may_be_empty=False)
+    assert counts.dtype == np.int64
+    for index in np.ndindex(2, 3):
+        assert np.array_equal(counts[index], counts_by_threshold(histograms[index], may_be_empty=False))
 
 
 def test_histogram_counts_every_pixel_of_every_class_once():

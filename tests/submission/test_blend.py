@@ -1,6 +1,7 @@
 """The vote on runs equals the vote on pixels, for files in any order."""
 
 import random
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +63,34 @@ def test_touching_runs_are_merged() -> None:
     ],
 )
 def test_decimal_weights_become_integers_in_the_same_ratio(weights: list[float], whole: list[int]) -> None:
-    assert integer_weights(weights, len(weights)) == whole
+    result = integer_weights(weights, len(weights))
+    assert result == whole
+    assert {type(number) for number in result} == {int}
+
+
+def test_twice_the_sum_of_the_weights_fits_into_64_bits() -> None:
+    largest = [4.6e18, 1.1e16, 686018427387902.0, 1.0]
+    assert sum(integer_weights(largest, 4)) == 2**62 - 1
+    with pytest.raises(UserError, match="differ too much"):
+        integer_weights([4.6e18, 1.1e16, 686018427387903.0, 1.0], 4)
 
 
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        ([1], "WEIGHTS: has 1 numbers for 2 files"),
-        ([1, 1, 1], "has 3 numbers for 2 files"),
-        ([1, 0], "has 0, which is not above 0"),
-        ([1, -0.5], r"has -0\.5, which is not above 0"),
-        ([1, float("nan")], "has nan, which is not"),
-        ([1, float("inf")], "has inf, which is not"),
-        ([1, 1e-300], "differ too much"),
+        ([1], "has 1 numbers for 2 files; give one number per file"),
+        ([1, 1, 1], "has 3 numbers for 2 files; give one number per file"),
+        ([1, 0], "has 0, which is not above 0; give positive numbers"),
+        ([1, -0.5], "has -0.5, which is not above 0; give positive numbers"),
+        ([1, float("nan")], "has nan, which is not above 0; give positive numbers"),
+        ([1, float("inf")], "has inf, which is not above 0; give positive numbers"),
+        ([1, 1e-300], "differ too much: 1, 1e-300; give numbers with fewer digits"),
     ],
 )
 def test_wrong_weights_are_refused(weights: list[float], reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError) as error:
         integer_weights(weights, 2)
+    assert str(error.value) == f"WEIGHTS: {reason}"
 
 
 def make(path: Path, masks: dict[str, np.ndarray], shuffle: int | None = None) -> Path:
@@ -101,8 +112,8 @@ def test_files_may_have_any_order(tmp_path_factory: pytest.TempPathFactory, seed
     mixed = ids[:prefix] + random.Random(seed).sample(ids[prefix:], len(ids[prefix:]))
     other = make(folder / "other.csv", {id: voters[1][id] for id in mixed})
     for number, paths in enumerate((files, [files[0], other, files[2]])):
-        assert blend_submissions(paths, folder / f"out{number}.csv", CARVANA, [0.4, 0.3, 0.3]) == count
-    expected = [(id, mask_to_rle(pixel_vote([masks[id] for masks in voters], [4, 3, 3]))) for id in ids]
+        assert blend_submissions(paths, folder / f"out{number}.csv", CARVANA, [0.6, 0.2, 0.2]) == count
+    expected = [(id, mask_to_rle(pixel_vote([masks[id] for masks in voters], [3, 1, 1]))) for id in ids]
     assert [(row.id, row.rle) for row in read_mask_csv(folder / "out0.csv", TINY_FORMAT)] == expected
     assert (folder / "out0.csv").read_bytes() == (folder / "out1.csv").read_bytes()
     assert sorted(path.name for path in folder.iterdir()) == sorted(
@@ -123,13 +134,13 @@ def test_files_that_do_not_match_are_refused(tmp_path: Path) -> None:
     faulty.write_text("img,rle_mask\na,1 6\nb,1 1 1\nc,1 6\n")
     out = tmp_path / "out.csv.gz"
     for paths, reason in (
-        ([good], "FILES: names 1 files; give two or more"),
+        ([good], 'FILES: names 1 files; give two or more: FILES="a.csv.gz b.csv.gz"$'),
         ([good, make(tmp_path / "less.csv", {"a": mask, "b": mask})], r"less\.csv: has no row for c"),
         ([tmp_path / "less.csv", good], r"good\.csv: has a row for c that the others do not have"),
         ([good, make(tmp_path / "other.csv", {"a": mask, "x": mask, "c": mask})], r"other\.csv: has no row for b"),
         ([good, header], r"header\.csv: has the header 'id,rle_mask'; the header must be img,rle_mask"),
         ([good, twice], r"twice\.csv: has a row for a"),
-        ([twice, good], r"twice\.csv: line 5 repeats a"),
+        ([twice, good], r"twice\.csv: line 5 repeats a; remove one of its rows$"),
         ([good, twice_early], r"early\.csv: line 3 repeats b"),
         ([good, faulty], r"faulty\.csv: line 3 \(b\): 3 numbers are not pairs"),
         ([good, tmp_path / "gone.csv"], r"gone\.csv: cannot be read"),
@@ -137,11 +148,29 @@ def test_files_that_do_not_match_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason):
             blend_submissions(paths, out, CARVANA)
         assert not out.exists()
-    with pytest.raises(UserError, match="is one of the files to blend"):
+    with pytest.raises(UserError, match=r"/good\.csv: is one of the files to blend; write the blend to another name$"):
         blend_submissions([good, faulty], tmp_path / "good.csv", CARVANA)
     instances = changed_competition(CARVANA, csv__rows="instance")
-    with pytest.raises(UserError, match="cannot blend rows that are objects"):
+    message = r"^blend: cannot blend rows that are objects; average the models with RECIPE=one\+other$"
+    with pytest.raises(UserError, match=message):
         blend_submissions([good, good], out, instances)
+
+
+def test_the_vote_is_in_the_competition_s_format(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("img,rle_mask\na,0 2\nb,5 1\n")
+    (tmp_path / "b.csv").write_text("img,rle_mask\na,1 3\nb,0 2\n")
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    other = changed_competition(CARVANA, csv__base=0, csv__empty="-1")
+    assert blend_submissions(paths, tmp_path / "out.csv", other) == 2
+    assert (tmp_path / "out.csv").read_text() == "img,rle_mask\na,1 1\nb,-1\n"
+
+
+def test_temporary_files_are_next_to_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's folder may be in memory, or full."""
+    masks = {"a": np.ones((2, 3), bool), "b": np.zeros((2, 3), bool)}
+    paths = [make(tmp_path / "a.csv", masks), make(tmp_path / "b.csv", dict(reversed(masks.items())))]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert blend_submissions(paths, tmp_path / "out.csv", CARVANA) == 2
 
 
 @pytest.mark.slow

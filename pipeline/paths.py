@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.errors import UserError
-from pipeline.toml import read_toml
+from pipeline.toml import base_name, read_toml
 
 COMPETITIONS = Path("competitions")
 RECIPES = Path("recipes")
@@ -250,7 +250,8 @@ def default_weights(competition: str, recipe: str) -> Path:
     runs = runs_folder(competition, recipe)
     if _is_trained(runs):
         return runs
-    for name in (competition, read_toml(competition_toml(competition)).get("base")):
+    toml = competition_toml(competition)
+    for name in (competition, base_name(read_toml(toml), toml)):
         if name and (shipped := sorted(SHIPPED_WEIGHTS.glob(f"{name}-*.safetensors"))):
             return shipped[0]
     trained = sorted(path.stem for path in RECIPES.glob("*.toml") if _is_trained(runs_folder(competition, path.stem)))

@@ -4,7 +4,6 @@ Read from `recipes/*.toml`. What can be derived is not a key: prediction batch s
 precision of the device.
 """
 
-import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.paths import RECIPES
 from pipeline.stages import split_recipe_names
-from pipeline.toml import apply_overrides, read_toml
+from pipeline.toml import apply_overrides, parse_toml, read_toml
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -241,8 +240,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), name: str | None = No
 def parse_recipe(text: str, path: Path) -> Recipe:
     """Parse a recipe from the text that `recipe_to_toml` returns; `path` is its file, for messages."""
     try:
-        return validate_config(Recipe, tomllib.loads(text), path, RENAMED_KEYS)
-    except tomllib.TOMLDecodeError as error:
+        return validate_config(Recipe, parse_toml(text), path, RENAMED_KEYS)
+    except ValueError as error:
         raise UserError(path, f"its recipe is not valid TOML ({error})", "train it again") from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.toml import read_toml, read_toml_with_base
+from pipeline.toml import base_name, read_toml, read_toml_with_base
 
 MAX_RECIPES = 4
 """Recipes in one ensemble: each more doubles the ensemble weights to try and gains less than the one before."""
@@ -46,8 +46,8 @@ def split_recipe_names(text: str) -> list[str]:
 def competition_files(competition: str) -> list[Path]:
     """Return the TOML file of a competition, and that of the competition it is based on, if any."""
     path = paths.competition_toml(competition)
-    base = read_toml(path).get("base")
-    return [path] if base is None else [path, paths.competition_toml(str(base))]
+    base = base_name(read_toml(path), path)
+    return [path] if base is None else [path, paths.competition_toml(base)]
 
 
 def fold_numbers(competition: str) -> list[int]:

@@ -1,39 +1,43 @@
 """Read images: decode files to RGB arrays at the scale that is needed."""
 
 import io
-import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
 """Accept a decoded JPEG whose sides are at least 0.98 of the requested ones (959 for 960); it is then resized. The
 decoder downsamples by eighths at a fraction of the cost of a full decode."""
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read. Pillow knows many more, some of which run other programs."""
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded. A file of some bytes can claim more, and decoding allocates what it claims."""
+_MAX_SCANS = 200
+"""Most scans of a JPEG; progressive ones have about 10. Each costs a pass over the image, whatever its length."""
 
-# Pillow refuses images of more than 179 million pixels as attacks; panoramas and slides have more.
-Image.MAX_IMAGE_PIXELS = 2**31
+# `open_image` compares each size with MAX_PIXELS. Pillow's own limit would print warnings besides.
+Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the image upright."""
 _DIRECT_MODES = ("RGB", "L")
-DECODER_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-)
-"""Exceptions of Pillow's readers on damaged files."""
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -50,7 +54,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         (h, w, 3) uint8 RGB.
 
     Raises:
-        UserError: the file is missing, truncated, or not an image.
+        UserError: the file is missing, truncated, not an image, or larger than `MAX_PIXELS`.
     """
     return decode_image(read_bytes(path), path, size)
 
@@ -67,18 +71,17 @@ def decode_image(
         on_damage: called with the decoder's complaint about a JPEG that decodes nevertheless, with wrong pixels.
     """
     complaint = None
-    try:
-        with Image.open(io.BytesIO(data)) as pil_image:
-            image = None
-            if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
-                try:
-                    image = _decode_jpeg(data, size)
-                except ValueError as error:
-                    complaint = str(error)  # of a strict decoder; Pillow's may read the file
-            if image is None:
-                image = _to_rgb(pil_image)
-    except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
+    with open_image(data, path) as pil_image:
+        image = None
+        if pil_image.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+            raise ValueError(f"it has {scans} scans")
+        if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
+            try:
+                image = _decode_jpeg(data, pil_image.size, size)
+            except ValueError as error:
+                complaint = str(error)  # of a strict decoder; Pillow's may read the file
+        if image is None:
+            image = _to_rgb(pil_image)
     if on_damage is not None and complaint is not None and complaint.startswith("Corrupt JPEG data"):
         on_damage(complaint)
     return image if size is None else resize_image(image, size)
@@ -88,15 +91,48 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return the (width, height) that `read_image` would return, from the file's header.
 
     Raises:
-        UserError: the file is missing or not an image.
+        UserError: the file is missing, not an image, or larger than `MAX_PIXELS`.
     """
+    with open_image(path, path) as pil_image:
+        return _upright_size(pil_image)
+
+
+@contextmanager
+def open_image(source: bytes | Path, path: Path) -> Iterator[Image.Image]:
+    """Open an image with Pillow; errors of the block count as errors of the file.
+
+    Args:
+        source: the bytes of a file, or its path to read the header only.
+        path: for messages.
+
+    Yields:
+        The image; its pixels are not decoded yet.
+
+    Raises:
+        UserError: the file is missing, damaged, of a format that is not one of `FORMATS`, or larger than `MAX_PIXELS`.
+    """
+    verb, again = "decoded" if isinstance(source, bytes) else "opened", "download the file again, or remove it"
     try:
-        with Image.open(path) as pil_image:
-            width, height = pil_image.size
-            # Orientations 5 to 8 exchange the axes.
-            return (height, width) if _orientation(pil_image) >= 5 else (width, height)
-    except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be opened ({error})", "download the file again, or remove it") from None
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as pil_image:
+            _require_size(pil_image, path)
+            yield pil_image
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise UserError(path, f"cannot be {verb} (it is not {known})", again) from None
+    # Pillow's readers raise exceptions of every kind on damaged files.
+    except Exception as error:
+        raise UserError(path, f"cannot be {verb} ({error or type(error).__name__})", again) from None
+
+
+def _require_size(pil_image: Image.Image, path: Path) -> None:
+    width, height = pil_image.size
+    if width * height > MAX_PIXELS:
+        what = f"claims {width} × {height} pixels; the limit is {MAX_PIXELS // 10**6} million"
+        raise UserError(path, what, "cut it into tiles if it is really so large, or remove it")
+    if min(width, height) < 1:
+        raise UserError(path, f"claims {width} × {height} pixels", "remove it")
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -121,27 +157,52 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _orientation(pil_image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8. Values outside that range, and text, mean 1: no reader applies them."""
+    """Return the EXIF orientation, 1 to 8. Any other value, text included, means 1: no reader applies it."""
     value = pil_image.getexif().get(_ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return next((orientation for orientation in range(1, 9) if orientation == value), 1)
 
 
-def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> np.ndarray:
+def _upright_size(pil_image: Image.Image) -> tuple[int, int]:
+    """Return the (width, height) of an image that is not decoded yet, after its orientation is applied."""
+    width, height = pil_image.size
+    # Orientations 5 to 8 exchange the axes. Pillow considers the TIFF tag, but not the same value in XMP.
+    applied = isinstance(pil_image, TiffImageFile) and _ORIENTATION in pil_image.tag_v2
+    return (height, width) if _orientation(pil_image) >= 5 and not applied else (width, height)
+
+
+def _decode_jpeg(data: bytes, full_size: tuple[int, int], size: tuple[int, int] | None) -> np.ndarray:
     """Decode at the smallest sufficient scale; raise a ValueError if the decoder has a warning."""
+    if simplejpeg.decode_jpeg_header(data)[1::-1] != full_size:
+        raise ValueError("two decoders read different sizes")
     width, height = (int(side * TOLERANCE) for side in size or (0, 0))
     image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     return image
 
 
 def _to_rgb(pil_image: Image.Image) -> np.ndarray:
-    """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright."""
-    pil_image = ImageOps.exif_transpose(pil_image)
+    """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright. Few copies, because images are large."""
+    size = _upright_size(pil_image)
+    pil_image.load()
+    # Pillow turns TIFF files itself.
+    orientation = 1 if isinstance(pil_image, TiffImageFile) else _orientation(pil_image)
     if pil_image.mode.startswith(("I", "F")):
         # 16-bit grayscale: `convert` would clip at 255 instead of scaling.
-        values = np.asarray(pil_image, dtype=np.float32)
-        pil_image = Image.fromarray((values / max(values.max(), 1) * 255).astype(np.uint8))
+        pil_image = _scale_gray(pil_image)
     if pil_image.mode in ("RGBA", "LA", "PA") or "transparency" in pil_image.info:
         pil_image = pil_image.convert("RGBA")
-        white = Image.new("RGBA", pil_image.size, "white")
-        pil_image = Image.alpha_composite(white, pil_image)
-    return np.asarray(pil_image.convert("RGB"))
+        opaque = Image.new("RGB", pil_image.size, "white")
+        opaque.paste(pil_image, mask=pil_image)
+        pil_image = opaque
+    pil_image = pil_image.convert("RGB")
+    if orientation in _UPRIGHT:
+        pil_image = pil_image.transpose(_UPRIGHT[orientation])
+    if pil_image.size != size:
+        raise ValueError(f"it has {pil_image.width} × {pil_image.height} pixels instead of {size[0]} × {size[1]}")
+    return np.asarray(pil_image)
+
+
+def _scale_gray(pil_image: Image.Image) -> Image.Image:
+    """Scale numbers so that the largest becomes 255; negative ones and NaN become 0."""
+    values = np.nan_to_num(np.array(pil_image, dtype=np.float32), copy=False, posinf=0, neginf=0)
+    values *= 255 / max(values.max(), 1)
+    return Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8))

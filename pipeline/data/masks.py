@@ -1,13 +1,11 @@
 """Read mask files and resize masks."""
 
-import io
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from pipeline.data.images import DECODER_ERRORS, read_bytes, resize_image
+from pipeline.data.images import open_image, read_bytes, resize_image
 from pipeline.errors import UserError
 
 Size = tuple[int, int]
@@ -48,16 +46,13 @@ def read_mask_values(path: Path) -> np.ndarray:
     Raises:
         UserError: the file cannot be decoded or has colors.
     """
-    try:
-        with Image.open(io.BytesIO(read_bytes(path))) as pil_image:
-            values = np.asarray(pil_image)
-            mode = pil_image.mode
-    except DECODER_ERRORS as error:
-        raise UserError(path, f"cannot be decoded ({error})", "download the file again, or remove it") from None
+    with open_image(read_bytes(path), path) as pil_image:
+        values = np.asarray(pil_image)
+        mode = pil_image.mode
     if values.ndim == 3:
         # A grayscale mask saved as RGB or RGBA has equal channels; the alpha channel is ignored.
-        channels = values[..., :1] if mode == "LA" else values[..., :3]
-        if (channels != channels[..., :1]).any():
+        channels = values[..., :1] if mode in ("LA", "PA") else values[..., :3]
+        if any((channels[..., 0] != channels[..., other]).any() for other in range(1, channels.shape[2])):
             raise UserError(path, "is a color image, not a mask", "save it with one channel")
         values = channels[..., 0]
     return values

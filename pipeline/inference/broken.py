@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.competition import Competition
-from pipeline.data.headers import Size
+from pipeline.data.masks import Size
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 

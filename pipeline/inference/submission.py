@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids
-from pipeline.data.headers import Headers, Size, read_headers
+from pipeline.data.headers import Headers, read_headers
 from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.masks import Size
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_submission_samples, read_submission_keys
 from pipeline.files import lock, write_text

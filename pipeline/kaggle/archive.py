@@ -6,6 +6,7 @@ before the first byte is written.
 
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,12 @@ _ALWAYS_ALLOWED = 64 << 20
 _BATCH_SIZE = 64
 """Entries per task of the thread pool: one task per entry would cost more than the work in it."""
 _CHUNK = 1 << 20
+_MAX_NAME_BYTES = 255
+"""Longest name of a file or folder on common file systems."""
+_MAX_PATH_BYTES = 1024
+"""Longest path of an entry."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How entries may be compressed. The others allocate memory as the archive says, up to 4 GB."""
 _SYSTEM_FILES = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 Item = TypeVar("Item")
@@ -70,10 +77,14 @@ def verify_archive(path: Path, workers: int) -> None:
             entries = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.flag_bits & 1]
 
             def verify(entry: zipfile.ZipInfo) -> int:
+                size = 0
                 with archive.open(entry) as packed:
-                    while packed.read(_CHUNK):
-                        pass
-                return entry.file_size
+                    while chunk := packed.read(_CHUNK):
+                        size += len(chunk)
+                # zipfile does not notice an entry that ends early.
+                if size != entry.file_size:
+                    raise zipfile.BadZipFile(f"{entry.filename} has {size} bytes instead of {entry.file_size}")
+                return size
 
             total = sum(entry.file_size for entry in entries)
             _run_in_threads(verify, entries, total, workers, f"verify {path.name}")
@@ -90,15 +101,17 @@ def list_members(path: Path, to: Path) -> list[ArchiveMember]:
             single file in the archive.
 
     Raises:
-        UserError: an entry would be written outside the folder, is a link, encrypted or repeated, or the unpacked size
-            is implausible.
+        UserError: there are no files, an entry would be written outside the folder, is a link, encrypted, repeated or
+            in the place of a folder, has a name that cannot be written, or the unpacked size is implausible.
         BrokenArchiveError: it is not a zip file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_system_file(entry)]
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise BrokenArchiveError(str(error)) from None
+    if not entries:
+        raise UserError(path, "holds no files", "download it again, or unpack the right one by hand")
     total = sum(entry.file_size for entry in entries)
     if total > max(_MAX_RATIO * path.stat().st_size, _ALWAYS_ALLOWED):
         what = f"would unpack to {total / 1e9:.1f} GB, more than {_MAX_RATIO} times its size"
@@ -116,6 +129,10 @@ def list_members(path: Path, to: Path) -> list[ArchiveMember]:
         if target in members:
             raise UserError(path, f"holds {entry.filename} twice", "download it again or unpack it by hand")
         members[target] = ArchiveMember(entry, target)
+    for folder in {folder for target in members for folder in target.parents}:
+        if folder in members:
+            name = members[folder].entry.filename
+            raise UserError(path, f"holds {name} as a file and as a folder", "download it again or unpack it by hand")
     return list(members.values())
 
 
@@ -143,7 +160,7 @@ def unpack_members(path: Path, members: Sequence[ArchiveMember], workers: int) -
     with zipfile.ZipFile(path) as archive:
 
         def unpack(member: ArchiveMember) -> int:
-            temporary = member.target.with_name(f".{os.getpid()}.{member.target.name}")
+            temporary = _temporary(member.target)
             try:
                 with archive.open(member.entry) as packed, temporary.open("wb") as file:
                     while chunk := packed.read(_CHUNK):
@@ -175,10 +192,23 @@ def _require_plain_file(path: Path, entry: zipfile.ZipInfo) -> None:
     distrust = "download it again, and do not use it if it stays so"
     if name.startswith("/") or "\\" in name or ":" in name or "\0" in name or ".." in name.split("/"):
         raise UserError(path, f"entry {name!r} would be written outside the folder", distrust)
+    longest = max((len(os.fsencode(part)) for part in PurePosixPath(name).parts), default=0)
+    # While it is unpacked, a file has a longer name.
+    temporary = len(os.fsencode(_temporary(Path(name)).name)) if longest else 0
+    if not 0 < max(longest, temporary) <= _MAX_NAME_BYTES or len(os.fsencode(name)) > _MAX_PATH_BYTES:
+        raise UserError(path, f"entry {name[:80]!r} has a name that cannot be written", distrust)
+    if entry.compress_type not in _COMPRESSIONS:
+        what = f"entry {name!r} is compressed by method {entry.compress_type}; only deflate is read"
+        raise UserError(path, what, "unpack it by hand")
     if kind not in (0, stat.S_IFREG):
         raise UserError(path, f"entry {name!r} is a link or a device, not a file", distrust)
     if entry.flag_bits & 1:
         raise UserError(path, f"entry {name!r} is encrypted", "unpack it by hand")
+
+
+def _temporary(target: Path) -> Path:
+    """Return the name of a file while it is unpacked."""
+    return target.with_name(f".{os.getpid()}.{target.name}")
 
 
 def _is_system_file(entry: zipfile.ZipInfo) -> bool:

@@ -14,7 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline import paths
-from pipeline.competition import Competition, DownloadFile
+from pipeline.competition import Competition, DownloadFile, is_pattern
+from pipeline.data.mask_csv import CSV_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, lock, require_space
 from pipeline.kaggle.archive import (
@@ -94,8 +95,9 @@ def download_competition(competition: Competition, data: Path, retry: RetryPolic
                 missing.remove(file)
                 replaced.discard(data / file.to)
         _require_space(records, missing, sizes)
+        suffixes = _data_suffixes(competition)
         for file in missing:
-            _install(client, file, records, sizes.get(file.name, 0), replaced)
+            _install(client, file, records, sizes.get(file.name, 0), replaced, suffixes)
         records.remove_incoming()
     return [file.name for file in missing]
 
@@ -127,21 +129,26 @@ def _require_space(records: DownloadRecords, missing: Sequence[DownloadFile], si
 
 
 def _install(
-    client: KaggleClient, file: DownloadFile, records: DownloadRecords, size: int, replaced: Collection[Path]
+    client: KaggleClient,
+    file: DownloadFile,
+    records: DownloadRecords,
+    size: int,
+    replaced: Collection[Path],
+    suffixes: tuple[str, ...],
 ) -> None:
     """Download a file unless the user has put it there, unpack it and record it. Repeat a damaged download once."""
     target = records.data / file.to
     provided = records.data / file.name
     if provided.is_file() and provided != target:
         try:
-            records.write(file, _unpack(provided, target, size, replaced))
+            records.write(file, _unpack(provided, target, size, replaced, suffixes))
         except BrokenArchiveError as error:
             raise UserError(provided, f"is damaged ({error})", "delete it and run the same command again") from None
         return
     for last_attempt in (False, True):
         path = _download(client, file, records.incoming(file), size)
         try:
-            unpacked = _unpack(path, target, size, replaced)
+            unpacked = _unpack(path, target, size, replaced, suffixes)
             break
         except BrokenArchiveError as error:
             arrived = path.stat().st_size
@@ -174,10 +181,20 @@ def _download(client: KaggleClient, file: DownloadFile, to: Path, size: int) -> 
     return path
 
 
-def _unpack(path: Path, target: Path, size: int, replaced: Collection[Path]) -> list[Path]:
+def _data_suffixes(competition: Competition) -> tuple[str, ...]:
+    """Return what the names of the competition's images, masks and CSV files end with, in lower case."""
+    images, masks = competition.images, competition.masks
+    places = (images.train, images.val, images.test, masks.train, masks.val)
+    patterns = [Path(place).suffix for place in places if place and is_pattern(place)]
+    suffixes = {*images.suffixes, *masks.suffixes, *patterns, *CSV_SUFFIXES} - {""}
+    return tuple(sorted(suffix.lower() for suffix in suffixes if not is_pattern(suffix)))
+
+
+def _unpack(path: Path, target: Path, size: int, replaced: Collection[Path], suffixes: tuple[str, ...]) -> list[Path]:
     """Unpack an archive to `target`, or copy a single file; return the files that exist now.
 
     Raises:
+        UserError: the archive is suspicious, or holds no file with one of the suffixes.
         BrokenArchiveError: the file is damaged.
     """
     # Kaggle compresses some single files; then `size` is that of the content.
@@ -188,7 +205,11 @@ def _unpack(path: Path, target: Path, size: int, replaced: Collection[Path]) -> 
             shutil.copyfile(path, temporary)
         return [target]
     remove_temporary_files({target if not target.suffix else target.parent})
-    members = [member for member in list_members(path, target) if member.target not in replaced]
+    members = list_members(path, target)
+    if not any(member.target.name.lower().endswith(suffixes) for member in members):
+        what = f"holds no file that ends in {', '.join(suffixes)}, but {members[0].entry.filename}"
+        raise UserError(path, what, "delete it and download it again, or correct download.files")
+    members = [member for member in members if member.target not in replaced]
     verify_archive(path, UNPACK_WORKERS)
     unpack_members(path, members, UNPACK_WORKERS)
     return [member.target for member in members]

@@ -78,7 +78,7 @@ class DownloadRecords:
         """
         record = self._read(file)
         if not record:
-            return record == _NOT_OFFERED
+            return record == _NOT_OFFERED and not is_archive(file)
         sizes: dict[Path, dict[str, int]] = {}
         for name, size in record.items():
             path = self.data / name
@@ -97,7 +97,7 @@ class DownloadRecords:
         """Return the record of a file; None if there is none, or if it is damaged."""
         try:
             record: dict[str, int] = json.loads(self._path(file).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         return record
 

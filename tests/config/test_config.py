@@ -1,11 +1,14 @@
 """TOML files are parsed, merged, overridden and validated; every fault names the file, the key and the fix."""
 
+import contextlib
 import pickle
 from datetime import date
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.config import Config, known_keys, validate_config
@@ -105,6 +108,36 @@ class TestReadToml:
         with pytest.raises(UserError, match=r"other\.toml: no such file; files in .*/ are: x"):
             read_toml_with_base(tmp_path / "x.toml")
 
+    @pytest.mark.parametrize(
+        "content",
+        ["a = " + "[" * 5000 + "]" * 5000, ".".join("a" * 5000) + " = 1", "a = " + "9" * 5000, "a = 0x" + "f" * 5000],
+    )
+    def test_deep_tables_and_huge_numbers_are_not_toml(self, tmp_path, content):
+        (tmp_path / "x.toml").write_text(content)
+        with pytest.raises(UserError, match=r"x\.toml: is not valid TOML \(.+\); correct it"):
+            read_toml(tmp_path / "x.toml")
+
+    def test_huge_file_and_impossible_names_are_refused(self, tmp_path):
+        (tmp_path / "x.toml").write_text("#" * (1 << 20) + "\n")
+        with pytest.raises(UserError, match=r"x\.toml: has more than 1024 kB; correct the path"):
+            read_toml(tmp_path / "x.toml")
+        with pytest.raises(UserError, match="cannot be read"):
+            read_toml(tmp_path / f"{'x' * 300}.toml")
+        with pytest.raises(UserError, match="is not a path"):
+            read_toml(tmp_path / "\0.toml")
+
+    @pytest.mark.parametrize("base", [r"\u0000", "../x", "a/b", "..", "/etc/x", r"a\nb", "", "x y", "a" * 300 + "/"])
+    def test_base_is_a_file_of_the_same_folder(self, tmp_path, base):
+        (tmp_path / "x.toml").write_text(f'base = "{base}"')
+        with pytest.raises(UserError, match=r"x\.toml: base is '.*'; name a file of .*/ without its suffix"):
+            read_toml_with_base(tmp_path / "x.toml")
+
+    @pytest.mark.parametrize("base", ["1", "[]", "{}", "true"])
+    def test_base_is_text(self, tmp_path, base):
+        (tmp_path / "x.toml").write_text(f"base = {base}")
+        with pytest.raises(UserError, match=r"x\.toml: base is "):
+            read_toml_with_base(tmp_path / "x.toml")
+
 
 class TestMergeTables:
     def test_tables_merge_and_other_values_are_replaced(self):
@@ -179,6 +212,47 @@ class TestApplyOverrides:
         with pytest.raises(UserError) as caught:
             apply_overrides({"train": {"epochs": 1}}, ["seed=1", assignment])
         assert str(caught.value) == reason
+
+    @pytest.mark.parametrize(
+        ("assignment", "reason"),
+        [
+            ("a=" + "[" * 5000 + "]" * 5000, r"is not a value \(it is nested more than 20 deep\); correct it"),
+            (".".join("a" * 5000) + "=1", "is more than 20 tables deep; correct the key"),
+            ("a=" + "9" * 5000, r"is not a value \(.+\); correct it"),
+        ],
+    )
+    def test_deep_and_huge_values_are_refused_briefly(self, assignment, reason):
+        with pytest.raises(UserError, match=reason) as caught:
+            apply_overrides({}, [assignment])
+        assert len(str(caught.value)) < 400
+
+    def test_a_value_cannot_set_other_keys(self):
+        assert apply_overrides({}, ["a=1\nb=2"]) == {"a": "1\nb=2"}
+
+
+class TestAnyText:
+    """Whatever a file or an option holds, it is read or refused with a sentence."""
+
+    PIECES = st.sampled_from(
+        ["a", ".", "=", "[", "]", "{", "}", '"', "'", '"""', "\n", " ", "#", "1", "-", "_", "0x", "e9", "inf", "nan", ",", "true"]
+        + ["2026-11-22", "10:00", "\\", "\\u0000", "\0", "ü", "train", "epochs", "base", "\udcff", "[" * 400, "a." * 400, "9" * 5000]
+    )  # fmt: skip
+    TEXT = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
+
+    @settings(deadline=2000, max_examples=300)
+    @given(text=TEXT)
+    def test_file(self, tmp_path_factory, text):
+        path = tmp_path_factory.getbasetemp() / "any.toml"
+        path.write_bytes(text.encode("utf-8", "surrogateescape" if "\udcff" in text else "replace"))
+        with contextlib.suppress(UserError):
+            validate_config(Outer, read_toml_with_base(path), path)
+
+    @settings(deadline=2000, max_examples=300)
+    @given(text=TEXT)
+    def test_overrides(self, text):
+        with contextlib.suppress(UserError):
+            values = apply_overrides({"title": "t", "inner": {"rate": 1.0}}, split_assignments(text))
+            validate_config(Outer, values, PATH)
 
 
 class TestValidateConfig:

@@ -1,6 +1,9 @@
 """CSV files of masks are written atomically and deterministically, and read back exactly."""
 
+import contextlib
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.mask_csv import MaskCsvLookup, read_mask_csv, write_mask_csv
-from pipeline.data.rle import mask_to_rle
+from pipeline.data import mask_csv
+from pipeline.data.mask_csv import MaskCsvLookup, read_csv_records, read_mask_csv, write_mask_csv
+from pipeline.data.rle import mask_to_rle, parse_rle
 from pipeline.data.row_format import RowFormat
 from pipeline.errors import UserError
 from tests.helpers import TINY_FORMAT as FORMAT
@@ -97,3 +101,66 @@ def test_any_row_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: li
     path = tmp_path_factory.mktemp("rows") / ("a.csv.gz" if packed else "a.csv")
     assert write_mask_csv(path, FORMAT, rows) == len(rows)
     assert [row[1:] for row in read_mask_csv(path, FORMAT)] == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a" * 5000,
+        b'a,"' + b"1 1\n" * 2000,
+        b'"\n",' * 2000,
+        b"a,1 1\n" + b"1 1," * 2000 + b"\n",
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_record_without_end_is_refused_by_line(tmp_path: Path, monkeypatch, content: bytes, ending: str) -> None:
+    monkeypatch.setattr(mask_csv, "MAX_RECORD", 1000)
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(gzip.compress(content) if ending == ".csv.gz" else content)
+    with pytest.raises(UserError, match=r"line \d has more than 1,000 characters; it is no mask"):
+        list(read_csv_records(path))
+
+
+def test_records_up_to_the_limit_are_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(mask_csv, "MAX_RECORD", 10)
+    (tmp_path / "a.csv").write_text('123456789\n"2\n4\n6",9\n' * 3)
+    assert len(list(read_csv_records(tmp_path / "a.csv"))) == 6
+
+
+@pytest.mark.slow
+def test_packed_line_of_two_gigabytes_takes_little_memory(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.csv.gz", "wb", 1) as file:
+        for _ in range(2 << 5):
+            file.write(b"1 " * (16 << 20))
+    code = """
+import resource, sys
+from pathlib import Path
+from pipeline.data.mask_csv import read_csv_records
+from pipeline.errors import UserError
+try:
+    list(read_csv_records(Path(sys.argv[1])))
+except UserError as error:
+    assert "line 1 has more than 67,108,864 characters" in str(error)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "a.csv.gz")]
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) < 1024
+
+
+PIECES = st.sampled_from(
+    [b"img", b"rle_mask", b",", b"\n", b"\r", b'"', b"1 2", b"-1", b"\0", b"\xff", b"\xef\xbb\xbf", b" ", b"9" * 30]
+)
+
+
+@settings(deadline=2000, max_examples=200)
+@given(content=st.one_of(st.binary(), st.lists(PIECES, max_size=20).map(b"".join)), packed=st.booleans())
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, packed: bool) -> None:
+    path = tmp_path_factory.getbasetemp() / ("any.csv.gz" if packed else "any.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with contextlib.suppress(UserError):
+        list(read_mask_csv(path, FORMAT))
+    path.write_bytes(b"img,rle_mask\n" + content)
+    with contextlib.suppress(UserError):
+        for row in read_mask_csv(path, FORMAT):
+            with contextlib.suppress(ValueError):
+                parse_rle(row.rle, 100)

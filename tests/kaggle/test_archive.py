@@ -1,11 +1,15 @@
 """Archives are verified, refused if suspicious, and unpacked around existing files."""
 
+import contextlib
 import os
 import random
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.kaggle.archive import (
@@ -38,6 +42,13 @@ def write_zip(path: Path, *names: str, content: bytes = b"x", mode: int = 0) -> 
         ("train\\..\\evil.jpg", 0, "outside the folder"),
         ("train/link.jpg", 0o120777, "is a link or a device"),
         ("train/pipe.jpg", 0o010644, "is a link or a device"),
+        ("train/" + "x" * 256, 0, "has a name that cannot be written"),
+        ("train/" + "x" * 250, 0, "has a name that cannot be written"),
+        ("train/" + "ü" * 128, 0, "has a name that cannot be written"),
+        ("x" * 256 + "/a.jpg", 0, "has a name that cannot be written"),
+        ("train/" + "x/" * 600 + "a.jpg", 0, "has a name that cannot be written"),
+        (".", 0, "has a name that cannot be written"),
+        ("./.", 0, "has a name that cannot be written"),
     ],
 )
 @pytest.mark.parametrize("to", ["train", "train.csv"])
@@ -70,6 +81,56 @@ def test_repeated_names_are_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "train.zip", "train/a.jpg", "a.jpg")
     with pytest.raises(UserError, match=r"holds a\.jpg twice; download it again"):
         list_members(path, tmp_path / "train")
+
+
+@pytest.mark.parametrize(
+    "names", [("q.jpg", "q.jpg/z.jpg"), ("train/q.jpg/z.jpg", "q.jpg"), ("a/b", "a/b/c/d.jpg"), ("train", "a.jpg")]
+)
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_written(tmp_path: Path, names: list[str]) -> None:
+    path = write_zip(tmp_path / "train.zip", *names)
+    if names == ("train", "a.jpg"):
+        assert len(list_members(path, tmp_path / "train")) == 2, "the file train/train"
+        return
+    with pytest.raises(UserError, match="as a file and as a folder; download it again"):
+        list_members(path, tmp_path / "train")
+
+
+def test_an_archive_without_files_is_refused(tmp_path: Path) -> None:
+    for names in ((), ("train/",), ("__MACOSX/a.jpg",)):
+        path = write_zip(tmp_path / "train.zip", *names)
+        with pytest.raises(UserError, match=r"train\.zip: holds no files; download it again"):
+            list_members(path, tmp_path / "train")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused(tmp_path: Path, method: int) -> None:
+    """LZMA allocates a dictionary of the size that the archive states."""
+    with zipfile.ZipFile(tmp_path / "train.zip", "w", method) as packed:
+        packed.writestr("a.jpg", b"x")
+    with pytest.raises(UserError, match=r"is compressed by method \d+; only deflate is read; unpack it by hand"):
+        list_members(tmp_path / "train.zip", tmp_path / "train")
+
+
+@settings(deadline=5000, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6))
+def test_any_damage_is_refused_or_unpacked_inside_the_folder(
+    tmp_path: Path, changes: list[tuple[float, bytes]]
+) -> None:
+    path = write_zip(tmp_path / "train.zip", "train/a.jpg", "train/b/c.jpg", "d.jpg", content=b"abc" * 50)
+    data = bytearray(path.read_bytes())
+    for position, replacement in changes:
+        start = int(position * len(data))
+        data[start : start + len(replacement)] = replacement
+    path.write_bytes(data)
+    folder = tmp_path / "out" / "train"
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(UserError, BrokenArchiveError):
+        members = list_members(path, folder)
+        verify_archive(path, workers=1)
+        unpack_members(path, members, workers=1)
+        assert all(member.target.stat().st_size == member.entry.file_size for member in members)
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"train.zip", "out"}
+    assert {entry.name for entry in tmp_path.glob("out/*")} <= {"train"}
 
 
 def test_encrypted_entries_are_refused(tmp_path: Path) -> None:

@@ -83,6 +83,39 @@ def test_a_damaged_archive_of_the_user_is_named(tiny: Competition, standin: Stan
     assert (target / "train.zip").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), r"train\.zip: holds no files; download it again"),
+        (("train/",), r"train\.zip: holds no files; download it again"),
+        (
+            ("readme.txt", "LICENSE"),
+            r"train\.zip: holds no file that ends in \.csv, .*, but readme\.txt; delete it",
+        ),
+    ],
+)
+def test_an_archive_without_an_image_is_refused(
+    tiny: Competition, home: Path, target: Path, names: tuple[str, ...], message: str
+) -> None:
+    target.mkdir()
+    with zipfile.ZipFile(target / "train.zip", "w") as packed:
+        for name in names:
+            packed.writestr(name, "")
+    competition = only_files(tiny, "train.zip")
+    for _ in range(2):
+        with pytest.raises(UserError, match=message):
+            fetch(competition, target)
+    assert not (target / "train").exists()
+
+
+def test_an_empty_record_of_an_archive_is_not_complete(tiny: Competition, target: Path) -> None:
+    """As earlier versions wrote for an archive without files."""
+    (file,) = [file for file in required_files(tiny) if file.name == "train.zip"]
+    records = DownloadRecords(target)
+    records.write(file, [])
+    assert not records.is_complete(file, set())
+
+
 def test_only_files_that_the_competition_reads_are_required() -> None:
     normal = [file.name for file in required_files(load_competition("carvana", REPOSITORY / "competitions"))]
     high_quality = [file.name for file in required_files(load_competition("carvana_hq", REPOSITORY / "competitions"))]

@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from pipeline.kaggle.kernel.simplejpeg_fallback import decode_jpeg
+from pipeline.kaggle.kernel.simplejpeg_fallback import decode_jpeg, decode_jpeg_header
 from tests.helpers import draw_ellipse
 
 
@@ -45,3 +45,10 @@ def test_other_formats_and_color_spaces_are_refused() -> None:
     image, _ = draw_ellipse(np.random.default_rng(0))
     with pytest.raises(ValueError, match="JPEG to BGR is not supported"):
         decode_jpeg(simplejpeg.encode_jpeg(image), "BGR")
+
+
+def test_header_gives_the_size() -> None:
+    content = simplejpeg.encode_jpeg(draw_ellipse(np.random.default_rng(0), (128, 96))[0])
+    assert decode_jpeg_header(content)[:2] == simplejpeg.decode_jpeg_header(content)[:2] == (96, 128)
+    with pytest.raises(ValueError, match="cannot identify"):
+        decode_jpeg_header(b"not an image")

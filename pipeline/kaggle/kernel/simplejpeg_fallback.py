@@ -24,11 +24,7 @@ def decode_jpeg(data: bytes, colorspace: str = "RGB", min_height: int = 0, min_w
     Raises:
         ValueError: the data is not a JPEG, or another color space is wanted; the caller then uses another decoder.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            (width, height), kind = image.size, image.format
-    except OSError as error:
-        raise ValueError(str(error)) from None
+    width, height, kind = _read_header(data)
     if kind != "JPEG" or colorspace != "RGB":
         raise ValueError(f"decoding {kind} to {colorspace} is not supported")
     flag = cv2.IMREAD_COLOR
@@ -39,3 +35,24 @@ def decode_jpeg(data: bytes, colorspace: str = "RGB", min_height: int = 0, min_w
     if image_bgr is None:
         raise ValueError("the JPEG cannot be decoded")
     return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+
+def decode_jpeg_header(data: bytes) -> tuple[int, int, str, str]:
+    """Return (height, width, color space, subsampling) of a JPEG; the last two are empty here.
+
+    Raises:
+        ValueError: the data is not a JPEG.
+    """
+    width, height, kind = _read_header(data)
+    if kind != "JPEG":
+        raise ValueError(f"{kind} is not JPEG")
+    return height, width, "", ""
+
+
+def _read_header(data: bytes) -> tuple[int, int, str | None]:
+    """Return width, height and format."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return *image.size, image.format
+    except OSError as error:
+        raise ValueError(str(error)) from None

@@ -56,7 +56,7 @@ def require_size(sample: Sample, size: Size, expected: Size) -> None:
     """
     if size != expected:
         what = f"is {size[0]}×{size[1]}, but all images of this competition are {expected[0]}×{expected[1]}"
-        raise UserError(sample.image, what, "download it again")
+        raise UserError(sample.image, what, "download it again, or correct images.size in the competition's file")
 
 
 def read_headers(samples: Sequence[Sample]) -> Headers:

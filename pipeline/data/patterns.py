@@ -97,5 +97,6 @@ def fill_key(competition: Competition, template: str, file: FoundFile, key: str)
     try:
         return fill(template, file.fields)
     except KeyError as error:
+        known = ", ".join(f"{{{name}}}" for name in file.fields)
         what = f"{key} uses the field {{{error.args[0]}}}, which the path of {file.path} does not have"
-        raise UserError(competition_toml(competition.name), what, "correct it") from None
+        raise UserError(competition_toml(competition.name), what, f"use one of {known}") from None

@@ -87,7 +87,7 @@ def saved(tmp_path, samples):
 def test_too_few_groups_are_refused(samples):
     with pytest.raises(UserError) as error:
         make_folds(samples, [0.2] * len(samples), 9)
-    assert str(error.value) == "4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"
+    assert str(error.value) == "folds: 4 groups cannot fill 9 folds; set folds in the competition's file to at most 4"
 
 
 def test_table_reads_back(saved, samples):
@@ -148,7 +148,7 @@ def test_split_by_fold(saved, samples):
     assert split_samples(samples, fold_of, "all") == (samples, [])
     with pytest.raises(UserError) as error:
         split_samples(samples, fold_of | {"train only": ALWAYS_TRAIN}, 7)
-    assert str(error.value) == "there is no fold 7; choose one of 0, 1"
+    assert str(error.value) == "folds: there is no fold 7; choose one of 0, 1"
 
 
 def test_images_that_are_always_trained_on_are_never_validated(samples):

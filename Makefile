@@ -1,5 +1,5 @@
 # From a competition's download to a scored submission. Plain `make` lists the targets.
-# A finished stage runs again when its recipe, folds or options change. evaluate and predict also depend on DATA.
+# A finished stage runs again when its recipe, folds or options change; evaluate and predict also check DATA.
 
 COMPETITION ?= carvana
 RECIPE      ?= baseline

@@ -115,7 +115,7 @@ def test_a_small_gain_on_every_group_is_significant(tables):
     result = paired_gain(*paths)
     assert result.gain.is_significant
     scope = "20 groups and 320 images"
-    assert describe_gain(paths) == f"{result.gain.signed()}, paired 95 % interval over {scope}: significant"
+    assert describe_gain(paths) == f"{result.gain.signed()}, paired 95 % confidence interval over {scope}: significant"
     assert result.gain.low < result.gain.value < result.gain.high
     assert result.gain.value == pytest.approx(0.0003, abs=0.0001)
     assert (result.images, result.groups) == (320, 20)

@@ -4,6 +4,7 @@ Archives are not trusted: entries outside the target folder, links, encrypted en
 before the first byte is written.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -90,6 +91,10 @@ def verify_archive(path: Path, workers: int) -> None:
             _run_in_threads(verify, entries, total, workers, f"verify {path.name}")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise BrokenArchiveError(f"{type(error).__name__}: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise BrokenArchiveError("an entry lies outside the file") from None
 
 
 def list_members(path: Path, to: Path) -> list[ArchiveMember]:

@@ -7,7 +7,8 @@ FOLD        ?= 0
 PYTHON      ?= python3
 
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
-VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER WHEELS
+VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
+  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -15,7 +16,6 @@ ifneq ($(MAKECMDGOALS),new)
 FILES_NAMED := competitions/$(COMPETITION).toml $(patsubst %,recipes/%.toml,$(subst +, ,$(RECIPE)))
 $(foreach file,$(FILES_NAMED),$(if $(filter $(file),$(wildcard $(dir $(file))*.toml)),,\
   $(error $(file): no such file; there is $(wildcard $(dir $(file))*.toml))))
-
 # Paths and rules of folds, train, evaluate and predict, written by pipeline/rules.py.
 export RULES := .make/$(COMPETITION)-$(RECIPE).mk
 include $(RULES)
@@ -26,12 +26,11 @@ PY  := .venv/bin/python
 RUN := $(PY) -m scripts
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 SET_OPTIONS  := --set "$$SET" --seed "$$SEED"
-
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
   overlay download submit scores leaderboard kernel kaggle-standin demo test test-fast lint format mutate \
-  architecture clean clean-all
+  fuzz audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -62,7 +61,6 @@ score: $(SUBMISSION) ## score the submission where the true masks are known
 %/.scope: FORCE
 	@mkdir -p $(@D); set -- "$$DATA" "$$FOLDS" "$$SET" "$$SEED"; \
 	printf '%s\n' "$$@" | cmp -s - $@ || printf '%s\n' "$$@" > $@
-
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
 gain: .venv/ready ## difference of two evaluations: FILES="before/oof.csv after/oof.csv"
@@ -85,7 +83,6 @@ kernel: .venv/ready ## write a Kaggle kernel that trains, or PREDICT=1 [RESUME, 
 	  --user "$$KAGGLE_USER" --wheels "$$WHEELS" $(if $(RESUME),--resume) $(if $(PREDICT),--predict)
 kaggle-standin: .venv/ready ## run a local stand-in for Kaggle that offers DATA as the competition
 	$(PY) -m tests.standin $(DATA_OPTIONS)
-
 demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score \
 	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED=
@@ -102,6 +99,10 @@ format: .venv/ready ## format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 mutate: .venv/ready ## run mutation tests on the pure functions
 	$(PY) -m tests.mutants
+fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
+	$(PY) -m uv pip install -q --python $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
+audit: .venv/ready ## look up known vulnerabilities and licenses of the locked packages
+	$(PY) -m tests.audit
 architecture: .venv/ready ## draw docs/architecture.svg from the imports
 	$(RUN).draw_architecture
 clean: ## delete what the demonstration and the tests made

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, TiffImageFile
 
 from pipeline.errors import UserError, read_fix
 
@@ -27,16 +27,17 @@ _MAX_SCANS = 200
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
 }
-"""EXIF orientation -> what makes the image upright."""
+"""EXIF orientation -> the view of an upright array in which its pixels are ordered as in the file."""
+_STRIP_PIXELS = 2**20
 _DIRECT_MODES = ("RGB", "L")
 
 
@@ -131,8 +132,15 @@ def _require_size(pil_image: Image.Image, path: Path) -> None:
     if width * height > MAX_PIXELS:
         what = f"claims {width} × {height} pixels; the limit is {MAX_PIXELS // 10**6} million"
         raise UserError(path, what, "cut it into tiles if it is really so large, or remove it")
+    if isinstance(pil_image, TiffImageFile) and _covered_rows(pil_image) < pil_image.tag_v2[IMAGELENGTH]:
+        # Pillow would fill the rest with black.
+        raise ValueError("its strips do not cover it")
     if min(width, height) < 1:
         raise UserError(path, f"claims {width} × {height} pixels", "remove it")
+
+
+def _covered_rows(pil_image: TiffImageFile) -> int:
+    return max((tile.extents[3] for tile in pil_image.tile if tile.extents), default=0)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -180,29 +188,56 @@ def _decode_jpeg(data: bytes, full_size: tuple[int, int], size: tuple[int, int] 
 
 
 def _to_rgb(pil_image: Image.Image) -> np.ndarray:
-    """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright. Few copies, because images are large."""
-    size = _upright_size(pil_image)
+    """Convert any image that Pillow can open to (h, w, 3) uint8 RGB, upright.
+
+    Strip by strip: copies of the whole image would need twice the memory.
+    """
+    width, height = _upright_size(pil_image)
     pil_image.load()
     # Pillow turns TIFF files itself.
     orientation = 1 if isinstance(pil_image, TiffImageFile) else _orientation(pil_image)
+    peak = 255.0
     if pil_image.mode.startswith(("I", "F")):
+        peak = max(1.0, *(float(_finite(strip).max()) for _, strip in _strips(pil_image)))
+    image = np.empty((height, width, 3), dtype=np.uint8)
+    stored = _AS_STORED[orientation](image) if orientation in _AS_STORED else image
+    if pil_image.size != stored.shape[1::-1]:
+        raise ValueError(f"it has {pil_image.width} × {pil_image.height} pixels instead of {width} × {height}")
+    for top, strip in _strips(pil_image):
+        stored[top : top + strip.height] = np.asarray(_strip_to_rgb(strip, peak))
+    return image
+
+
+def image_to_array(pil_image: Image.Image) -> np.ndarray:
+    """Convert an image to an array of its own type, (h, w) or (h, w, channels), strip by strip as `_to_rgb`."""
+    pil_image.load()
+    array: np.ndarray | None = None
+    for top, strip in _strips(pil_image):
+        values = np.asarray(strip)
+        if array is None:
+            array = np.empty((pil_image.height, *values.shape[1:]), dtype=values.dtype)
+        array[top : top + strip.height] = values
+    assert array is not None
+    return array
+
+
+def _strips(pil_image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield strips of full width and the number of their first row."""
+    rows = max(1, _STRIP_PIXELS // pil_image.width)
+    for top in range(0, pil_image.height, rows):
+        yield top, pil_image.crop((0, top, pil_image.width, min(pil_image.height, top + rows)))
+
+
+def _strip_to_rgb(strip: Image.Image, peak: float) -> Image.Image:
+    if strip.mode.startswith(("I", "F")):
         # 16-bit grayscale: `convert` would clip at 255 instead of scaling.
-        pil_image = _scale_gray(pil_image)
-    if pil_image.mode in ("RGBA", "LA", "PA") or "transparency" in pil_image.info:
-        pil_image = pil_image.convert("RGBA")
-        opaque = Image.new("RGB", pil_image.size, "white")
-        opaque.paste(pil_image, mask=pil_image)
-        pil_image = opaque
-    pil_image = pil_image.convert("RGB")
-    if orientation in _UPRIGHT:
-        pil_image = pil_image.transpose(_UPRIGHT[orientation])
-    if pil_image.size != size:
-        raise ValueError(f"it has {pil_image.width} × {pil_image.height} pixels instead of {size[0]} × {size[1]}")
-    return np.asarray(pil_image)
+        strip = Image.fromarray((_finite(strip) * (255 / peak)).clip(0, 255).astype(np.uint8))
+    if strip.mode in ("RGBA", "LA", "PA") or "transparency" in strip.info:
+        strip = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+    return strip.convert("RGB")
 
 
-def _scale_gray(pil_image: Image.Image) -> Image.Image:
-    """Scale numbers so that the largest becomes 255; negative ones and NaN become 0."""
-    values = np.nan_to_num(np.array(pil_image, dtype=np.float32), copy=False, posinf=0, neginf=0)
-    values *= 255 / max(values.max(), 1)
-    return Image.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
+def _finite(strip: Image.Image) -> np.ndarray:
+    """Return the numbers of a gray image, float32; NaN and infinity become 0."""
+    return np.nan_to_num(np.array(strip, dtype=np.float32), copy=False, posinf=0, neginf=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.images import open_image, read_bytes, resize_image
+from pipeline.data.images import image_to_array, open_image, read_bytes, resize_image
 from pipeline.errors import UserError
 
 Size = tuple[int, int]
@@ -47,7 +47,7 @@ def read_mask_values(path: Path) -> np.ndarray:
         UserError: the file cannot be decoded or has colors.
     """
     with open_image(read_bytes(path), path) as pil_image:
-        values = np.asarray(pil_image)
+        values = image_to_array(pil_image)
         mode = pil_image.mode
     if values.ndim == 3:
         # A grayscale mask saved as RGB or RGBA has equal channels; the alpha channel is ignored.

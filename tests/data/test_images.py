@@ -231,6 +231,38 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(done.stdout) < 1024
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "orientation"), [("RGBA", 1), ("RGB", 6), ("I;16", 1)])
+def test_largest_image_is_decoded_in_a_gigabyte(tmp_path, mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif} if orientation > 1 else {}
+    Image.new(mode, (10_000, MAX_PIXELS // 10_000)).save(tmp_path / "a", "PNG", **options)
+    code = """
+import resource, sys
+from pathlib import Path
+from pipeline.data.images import read_image
+print(read_image(Path(sys.argv[1])).size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
+    size, megabytes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(size) == 3 * MAX_PIXELS
+    assert int(megabytes) < 1024
+
+
+def test_tiff_without_all_strips_is_refused(tmp_path):
+    SMALL.save(tmp_path / "a.tif")
+    data = (tmp_path / "a.tif").read_bytes()
+    height = struct.pack("<HHI", 257, 3, 1)
+    assert height + struct.pack("<I", 5) in data or struct.pack("<HHII", 257, 4, 1, 5) in data
+    data = data.replace(height + struct.pack("<I", 5), height + struct.pack("<I", 50))
+    data = data.replace(struct.pack("<HHII", 257, 4, 1, 5), struct.pack("<HHII", 257, 4, 1, 50))
+    (tmp_path / "a.tif").write_bytes(data)
+    for read in (image_size, read_image, read_mask_values):
+        with pytest.raises(UserError, match="its strips do not cover it"):
+            read(tmp_path / "a.tif")
+
+
 def test_only_image_formats_are_read(tmp_path):
     """Pillow runs Ghostscript for EPS."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")

@@ -175,6 +175,17 @@ def test_damaged_archives_are_recognized(tmp_path: Path, damage: str) -> None:
         verify_archive(path, workers=2)
 
 
+def test_an_entry_outside_the_file_is_damage(tmp_path: Path) -> None:
+    """zipfile seeks to a negative position."""
+    path = write_zip(tmp_path / "train.zip", "a.jpg")
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 16 : end + 20] = (2**31).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(BrokenArchiveError, match=r"an entry lies outside the file|BadZipFile"):
+        verify_archive(path, workers=1)
+
+
 def test_damage_in_the_last_batch_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "train.zip"
     with zipfile.ZipFile(path, "w") as packed:

@@ -5,7 +5,6 @@ COMPETITION ?= carvana
 RECIPE      ?= baseline
 FOLD        ?= 0
 PYTHON      ?= python3
-
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES
@@ -100,7 +99,7 @@ format: .venv/ready ## format the code
 mutate: .venv/ready ## run mutation tests on the pure functions
 	$(PY) -m tests.mutants
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
-	$(PY) -m uv pip install -q --python $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
+	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
 audit: .venv/ready ## look up known vulnerabilities and licenses of the locked packages
 	$(PY) -m tests.audit
 architecture: .venv/ready ## draw docs/architecture.svg from the imports

@@ -53,6 +53,11 @@ HOSTILE = [
     "two\nlines\ntouch x",
     "ünïcode ★",
     "-n",
+    "#x",
+    "a:b=c",
+    "@touch x",
+    "$(eval x:;touch x)",
+    "$(file >x)",
 ]
 
 
@@ -368,6 +373,31 @@ class TestValues:
         called = calls(*self.GOALS, **{variable: f"$(touch x) `{variable}`" for variable in self.VARIABLES})
         self.check(called, lambda variable: f"$(touch x) `{variable}`")
         assert not (place / "x").exists()
+
+    @pytest.mark.parametrize("source", ["command line", "environment"])
+    @pytest.mark.parametrize("value", ["$(shell touch x)", "`touch x`", "$$(touch x);touch x #"])
+    def test_no_target_runs_any_value(self, place, calls, source, value):
+        """Every target with every variable, in one call of make."""
+        named = {"COMPETITION", "RECIPE", "FOLD", "FOLDS"}
+        (values,) = re.findall(r"^VALUES := ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
+        free = [name for name in values.replace("\\\n", " ").split() if name not in named]
+        assert set(free) >= {"DATA", "DRY_RUN", "FORCE", "RESUME", "PREDICT", "ALLOW_BROKEN", "TARGET", "MINUTES"}
+        goals = sorted(
+            set(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)) - {"clean", "clean-all", "new", "setup"}
+        )
+        given = dict.fromkeys(free, value)
+        typed = [f"{name}={text}" for name, text in given.items()] if source == "command line" else []
+        called = calls(*goals, *typed, **({} if typed else given))
+        assert option(next(call for call in called if call[1] == "scripts.check"), "--data") == value
+        (fuzz,) = [call for call in called if call[1] == "tests.fuzz"]
+        assert fuzz[2:] == [value, value]
+        (submit,) = [call for call in called if call[1] == "scripts.submit"]
+        assert submit[-2:] == ["--dry-run", "--force"]
+        assert not (place / "x").exists()
+
+    def test_failed_blend_is_not_hidden_by_its_output(self, place):
+        write_python(place, "test $2 != scripts.blend")
+        assert run_make(place, "blend", "FILES=a b", "OUT=x; true").returncode == 2
 
     def test_values_may_be_empty(self, calls):
         finished = calls("check", "download", "train", "kernel", "estimate", "overlay")

@@ -1,14 +1,25 @@
 """Credentials are found where the client finds them, and are redacted from everything that is printed."""
 
+import base64
 import logging
+import lzma
 import os
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline import paths
+from pipeline.competition import Competition
 from pipeline.kaggle.client import KaggleClient
 from pipeline.kaggle.credentials import credential_sources, redact_credentials, warn_if_readable
 from pipeline.kaggle.errors import KaggleError, kaggle_error
+from pipeline.kaggle.kernel.build import write_kernel
+from pipeline.kaggle.kernel.weights_dataset import write_weights_dataset
+from pipeline.recipe import Recipe
+from tests.kaggle.helpers import FAST_RETRY, SLUG, fetch, only_files
 from tests.standin.server import StandinServer
 
 
@@ -79,3 +90,49 @@ def test_credentials_that_others_can_read_give_one_warning(home: Path, caplog: p
         warn_if_readable()
     assert caplog.text.count("can be read by other users") == 1
     assert f"chmod 600 {path}" in caplog.text
+
+
+def test_the_token_stays_with_the_client(
+    tiny: Competition,
+    recipe: Recipe,
+    standin: StandinServer,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In no log, output or command line, and in no file of a download, a kernel or a dataset."""
+    account = standin.backend.accounts[0]
+    monkeypatch.setenv("KAGGLE_API_TOKEN", account.token)
+    monkeypatch.chdir(tmp_path)
+    started: list[str] = []
+    popen = subprocess.Popen
+
+    def record(command: list[str], *arguments: Any, **options: Any) -> Any:
+        started.extend(map(str, command))
+        return popen(command, *arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", record)
+    caplog.set_level(logging.DEBUG)
+    client = KaggleClient(SLUG, FAST_RETRY)
+    fetch(only_files(tiny, "omega_02.jpg"), tmp_path / "target")
+    (tmp_path / "a.csv").write_text("img,rle_mask\n")
+    printed = [client.submit(tmp_path / "a.csv", "a message"), str(client.list_submissions())]
+    account.accepted_rules = False
+    with pytest.raises(KaggleError) as caught:
+        client.list_files()
+    write_kernel(tiny, [recipe], tmp_path / "kernel", "ada")
+    shutil.copytree(trained, tmp_path / paths.runs_folder("tiny", recipe.name))
+    write_weights_dataset("tiny", recipe.name, [0], tmp_path / "dataset", "ada")
+
+    contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    packed = (tmp_path / "kernel" / "kernel.py").read_text().partition('PACKED = """')[2].partition('"""')[0]
+    contents.append(lzma.decompress(base64.b85decode("".join(packed.split()))))
+    output = capfd.readouterr()
+    texts = [caplog.text, output.out, output.err, repr(caught.value), str(caught.value), *started, *printed]
+    assert len(started) > 20
+    for secret in (account.token, account.key):
+        assert len(secret) > 8
+        assert not any(secret in text for text in texts)
+        assert not any(secret.encode() in content for content in contents)

@@ -75,7 +75,7 @@ def verify_archive(path: Path, workers: int) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.flag_bits & 1]
+            entries = [entry for entry in archive.infolist() if not _is_folder(entry) and not entry.flag_bits & 1]
 
             def verify(entry: zipfile.ZipInfo) -> int:
                 size = 0
@@ -112,7 +112,7 @@ def list_members(path: Path, to: Path) -> list[ArchiveMember]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_system_file(entry)]
+            entries = [entry for entry in archive.infolist() if not _is_folder(entry) and not _is_system_file(entry)]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise BrokenArchiveError(str(error)) from None
     if not entries:
@@ -214,6 +214,11 @@ def _require_plain_file(path: Path, entry: zipfile.ZipInfo) -> None:
 def _temporary(target: Path) -> Path:
     """Return the name of a file while it is unpacked."""
     return target.with_name(f".{os.getpid()}.{target.name}")
+
+
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    """`ZipInfo.is_dir`, which fails on an empty name."""
+    return entry.filename.endswith("/")
 
 
 def _is_system_file(entry: zipfile.ZipInfo) -> bool:

@@ -47,6 +47,7 @@ def write_zip(path: Path, *names: str, content: bytes = b"x", mode: int = 0) -> 
         ("train/" + "ü" * 128, 0, "has a name that cannot be written"),
         ("x" * 256 + "/a.jpg", 0, "has a name that cannot be written"),
         ("train/" + "x/" * 600 + "a.jpg", 0, "has a name that cannot be written"),
+        ("", 0, "has a name that cannot be written"),
         (".", 0, "has a name that cannot be written"),
         ("./.", 0, "has a name that cannot be written"),
     ],

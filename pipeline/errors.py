@@ -16,7 +16,7 @@ class UserError(Exception):
     """
 
     exit_code = 1
-    """With which scripts end."""
+    """Exit code of the script."""
 
     def __init__(self, where: str | Path, what: str, fix: str = "") -> None:
         # The arguments are passed on so that the exception survives pickling between processes.

@@ -95,7 +95,10 @@ def lock(path: Path, message: str = "", *, keep: bool = True) -> Iterator[None]:
             except BlockingIOError:
                 raise UserError(path.parent, message, "wait until it has finished, or stop it") from None
             # The previous holder may have deleted the file after it was opened here; then it locks nobody out.
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            try:
+                if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    continue
+            except FileNotFoundError:
                 continue
             try:
                 yield

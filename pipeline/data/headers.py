@@ -14,12 +14,12 @@ from pipeline.errors import UserError
 from pipeline.host import available_cores
 
 _NAMED = 3
-"""Sizes and files that a description names."""
+"""Number of sizes in a description."""
 
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of some images say."""
+    """Sizes and errors that were read from the headers of images."""
 
     sizes: dict[str, Size]
     """Id -> size, for the images that can be opened."""

@@ -69,7 +69,7 @@ def decode_image(
         data: the bytes.
         path: for messages.
         size: see `read_image`.
-        on_damage: called with the decoder's complaint about a JPEG that decodes nevertheless, with wrong pixels.
+        on_damage: called with the decoder's warning about a JPEG that can be decoded, but with wrong pixels.
     """
     complaint = None
     with open_image(data, path) as pil_image:
@@ -131,7 +131,7 @@ def _require_size(pil_image: Image.Image, path: Path) -> None:
     width, height = pil_image.size
     if width * height > MAX_PIXELS:
         what = f"claims {width} × {height} pixels; the limit is {MAX_PIXELS // 10**6} million"
-        raise UserError(path, what, "cut it into tiles if it is really so large, or remove it")
+        raise UserError(path, what, "split it into tiles if it is really so large, or remove it")
     if isinstance(pil_image, TiffImageFile) and _covered_rows(pil_image) < pil_image.tag_v2[IMAGELENGTH]:
         # Pillow would fill the rest with black.
         raise ValueError("its strips do not cover it")

@@ -161,7 +161,7 @@ def warn_if_incomplete(competition: Competition, data: Path, images: int) -> Non
 
 
 def require_all_named(competition: Competition, data: Path, ids: Iterable[str], samples: Sequence[Sample]) -> None:
-    """Refuse a sample submission that lacks test images: a cut file would give a short submission.
+    """Refuse a sample submission that lacks test images: a truncated file would give a short submission.
 
     Not in a folder that `pipeline.paths.partial_sample` marks, whose sample submission names a part on purpose. In a
     code competition it is a warning, because the mounted test set may hold more than the sample submission names.

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 log = logging.getLogger(__name__)
 
 _LISTED = 20
-"""Images that a list names."""
+"""Number of images in a list."""
 
 
 class BrokenImagesError(UserError):
@@ -31,7 +31,7 @@ class BrokenImages:
         self.unreadable: dict[str, str] = {}
         """Id -> why the image cannot be predicted."""
         self.damaged: dict[str, str] = {}
-        """Id -> the complaint of the decoder about an image that is predicted nevertheless."""
+        """Id -> warning of the decoder about an image that is predicted all the same."""
         self._lock = threading.Lock()
 
     def add_unreadable(self, sample: Sample, error: UserError) -> None:
@@ -39,10 +39,10 @@ class BrokenImages:
         with self._lock:
             self.unreadable[sample.id] = f"{error.where}: {error.what}"
 
-    def add_damaged(self, sample: Sample, complaint: str) -> None:
-        """Note an image that is predicted although its decoder complains."""
+    def add_damaged(self, sample: Sample, warning: str) -> None:
+        """Note an image that is predicted although its decoder has a warning."""
         with self._lock:
-            self.damaged[sample.id] = f"{sample.image}: {complaint}"
+            self.damaged[sample.id] = f"{sample.image}: {warning}"
 
     def log_damaged(self) -> None:
         """Warn about images whose decoded pixels are partly wrong."""

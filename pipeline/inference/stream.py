@@ -75,13 +75,13 @@ class _ReadSample(NamedTuple):
 
 
 class ImageWatch(Protocol):
-    """Is told, from several threads, what is wrong with images."""
+    """Receives the problems of images; called from several threads."""
 
     def add_unreadable(self, sample: Sample, error: UserError) -> None:
         """Note a sample that cannot be predicted."""
 
-    def add_damaged(self, sample: Sample, complaint: str) -> None:
-        """Note a sample that is predicted although its decoder complains."""
+    def add_damaged(self, sample: Sample, warning: str) -> None:
+        """Note a sample that is predicted although its decoder has a warning."""
 
 
 def predict_probabilities(
@@ -99,7 +99,7 @@ def predict_probabilities(
         samples: what to predict.
         out_size: (width, height) of the predictions; the size of each image if None.
         read_truth: reads the labels of a sample, to be returned with its prediction.
-        watch: is told of damaged images, and of samples whose files cannot be read, which are then left out; without
+        watch: receives damaged images, and of samples whose files cannot be read, which are then left out; without
             it, their error is raised.
         expected_size: (width, height) that every image must have.
 

@@ -12,7 +12,7 @@ from pipeline.kaggle.records import DownloadRecords
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """What `download_and_check` has done."""
+    """Result of `download_and_check`."""
 
     downloaded: list[str]
     """Names of the files that were not complete before."""

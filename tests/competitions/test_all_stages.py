@@ -1,11 +1,9 @@
 """Every competition file works from the layout of its download to a scored submission, by the file alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline.competition import Competition, load_competition
@@ -111,21 +109,15 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     assert scores.score.mean() > trivial.score.mean() + 0.2
 
 
-def _perfect(case: str, data: Path) -> tuple[Competition, Sequence[object]]:
-    LAYOUTS[case](data, np.random.default_rng(1), 12, 4)
-    competition = changed(load_competition(case), folds=2, csv__solution="solution.csv")
-    return competition, ()
-
-
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> None:
     """The check refuses no correct submission, and the metric of the ground truth is 1."""
-    competition, _ = _perfect(name, tmp_path)
+    LAYOUTS[name](tmp_path, np.random.default_rng(1), 12, 4)
+    competition = changed(load_competition(name), folds=2, csv__solution="solution.csv")
     shapes = expected_shapes(competition, tmp_path)
     solution = tmp_path / "solution.csv"
     report = check_submission(solution, competition, shapes, reference_ratios(competition, tmp_path))
     assert report.good, report.describe()
     assert not [warning for warning in report.warnings if "compared masks" in warning.reason], report.describe()
     scores = score_submission(solution, solution, competition, shapes)
-    assert isinstance(scores, pd.DataFrame)
     assert scores.score.tolist() == [1.0] * len(scores)

@@ -203,7 +203,7 @@ def test_image_that_claims_too_many_pixels_is_refused_with_the_limit(tmp_path, n
     path = tmp_path / f"a.{name}"
     path.write_bytes(BOMBS[name])
     for read in (image_size, read_image, read_mask_values):
-        with pytest.raises(UserError, match=r"claims \d+ × \d+ pixels; the limit is 100 million; cut it into tiles"):
+        with pytest.raises(UserError, match=r"claims \d+ × \d+ pixels; the limit is 100 million; split it into tiles"):
             read(path)
 
 

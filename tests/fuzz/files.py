@@ -1,4 +1,4 @@
-"""What the targets share: seeds in every format of images, and a file in memory."""
+"""Shared by the targets: seeds in every format of images, and a file in memory."""
 
 import io
 import tempfile

@@ -23,8 +23,8 @@ from pipeline.kaggle.kernel.runner import KernelSettings
 from pipeline.recipe import Recipe, ensemble_name
 
 DEFAULT_MINUTES = 675.0
-"""Of the 720 minutes that Kaggle allows. The rest is for unpacking 8 GB, for the step and the batch that are under way
-at the deadline, and for saving the output."""
+"""Minutes of a training kernel; Kaggle allows 720. The rest is for unpacking 8 GB, for the step and the batch that are
+under way at the deadline, and for saving the output."""
 INFERENCE_SHARE = 0.9
 """Fraction of a notebook's time limit after which an inference kernel stops predicting."""
 DEFAULT_INFERENCE_MINUTES = 540.0

@@ -33,7 +33,7 @@ STOPPED = 3
 
 @dataclass(frozen=True)
 class KernelSettings:
-    """What a kernel runs."""
+    """Settings of a kernel."""
 
     competition: str
     recipe: str

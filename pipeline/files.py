@@ -76,23 +76,33 @@ def fingerprint_file(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, message: str = "") -> Iterator[None]:
+def lock(path: Path, message: str = "", *, keep: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on `path` until the block ends or the process dies.
 
     Args:
-        path: the lock file; created if missing, and left in place.
+        path: the lock file; created if missing.
         message: what another process is doing while it holds the lock. If empty, wait for the lock.
+        keep: whether the lock file stays in place when the block ends.
 
     Raises:
         UserError: another process holds the lock and `message` is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if message else 0))
-        except BlockingIOError:
-            raise UserError(path.parent, message, "wait until it has finished, or stop it") from None
-        yield
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if message else 0))
+            except BlockingIOError:
+                raise UserError(path.parent, message, "wait until it has finished, or stop it") from None
+            # The previous holder may have deleted the file after it was opened here; then it locks nobody out.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                if not keep:
+                    path.unlink(missing_ok=True)
+            return
 
 
 def explain_os_error(error: OSError, path: Path) -> Exception:

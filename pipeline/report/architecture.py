@@ -19,7 +19,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "parts": ("models", "metrics", "data", "synthetic"),
     "settings": ("recipe", "competition", "stages", "rules", "options"),
     "places": ("config", "paths"),
-    "tools": ("files", "errors", "toml", "host"),
+    "tools": ("files", "errors", "toml", "host", "interrupts"),
 }
 """Name of a floor -> its rooms from left to right; the top floor first."""
 

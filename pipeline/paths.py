@@ -133,6 +133,11 @@ class Run:
         return self.folder / "split.txt"
 
     @property
+    def lock(self) -> Path:
+        """The file that a training locks, next to the folder, which may be renamed."""
+        return self.folder.with_name(f".{self.folder.name}.lock")
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "metrics.jsonl"

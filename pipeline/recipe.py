@@ -130,6 +130,8 @@ class TrainConfig(Config):
     """Progressive resizing: stages at growing sizes before the rest of the training at input.size."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
+    deterministic: bool = False
+    """Use only operations that give the same bits each time. A CPU does anyway; a GPU becomes slower."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs between validations; the last epoch is always validated."""
 
@@ -196,7 +198,7 @@ class Recipe(Config):
         how often it is validated, so that weights from one machine can be used on another.
         """
         ignored = {"name": True, "description": True, "predict": True}
-        ignored_in_train = {"precision", "compile", "validate_every"}
+        ignored_in_train = {"precision", "compile", "deterministic", "validate_every"}
         mine, theirs = (
             _flatten(recipe.model_dump(mode="json", exclude=ignored | {"train": ignored_in_train}))
             for recipe in (self, other)

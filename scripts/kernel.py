@@ -27,15 +27,18 @@ def main(
 ) -> None:
     """Write kernel-metadata.json and kernel.py, which contains the whole pipeline."""
     from pipeline.competition import load_competition
-    from pipeline.kaggle.client import account_name
-    from pipeline.kaggle.kernel.build import write_kernel
-    from pipeline.kaggle.kernel.weights_dataset import write_weights_dataset
     from pipeline.options import parse_folds, parse_overrides, parse_paths
     from pipeline.paths import inference_kernel_folder, kernel_folder, weights_dataset_folder
     from pipeline.recipe import load_recipes
 
     chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
-    numbers, account = parse_folds(folds, chosen.folds), user or account_name()
+    numbers = parse_folds(folds, chosen.folds)
+
+    from pipeline.kaggle.client import account_name
+    from pipeline.kaggle.kernel.build import write_kernel
+    from pipeline.kaggle.kernel.weights_dataset import write_weights_dataset
+
+    account = user or account_name()
     folder = out or (inference_kernel_folder if predict else kernel_folder)(competition, recipe)
     steps = [f"kaggle kernels push -p {folder}"]
     if predict:

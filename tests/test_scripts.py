@@ -316,10 +316,10 @@ class TestCommandLine:
 
     def test_mistakes_in_a_recipe_are_reported_before_torch_is_imported(self, workplace):
         wrong = ("--competition", "tiny", "--recipe", "tiny", "--set", "train.epoch=1")
-        calls = [(script, *wrong) for script in ("train", "evaluate", "predict", "estimate")]
+        calls = [(script, *wrong) for script in ("train", "evaluate", "predict", "estimate", "kernel")]
         message = "error: recipes/tiny.toml: train.epoch is not a known key; did you mean train.epochs?"
         found = self.imported(calls, ("torch", "numpy"))
-        assert found == {script: [message] for script in ("train", "evaluate", "predict", "estimate")}
+        assert found == {script: [message] for script in ("train", "evaluate", "predict", "estimate", "kernel")}
 
     @pytest.mark.slow
     def test_scripts_without_a_network_never_import_torch(self, workplace):

@@ -1,6 +1,10 @@
 """Samples as tensors: a repeatable stream of batches for training, and masks at native size for validation."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -15,6 +19,8 @@ from pipeline.data.masks import resize_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores, available_memory
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainDataset(Dataset[Any]):
@@ -144,7 +150,7 @@ def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_disable_opencv_threads,
+        worker_init_fn=_init_worker,
         prefetch_factor=2 if workers else None,
     )
 
@@ -161,7 +167,7 @@ def validation_loader(dataset: ValidationDataset, batch_size: int, workers: int,
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_disable_opencv_threads,
+        worker_init_fn=_init_worker,
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
     )
@@ -173,7 +179,9 @@ def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     Raises:
         UserError: a worker could not read a file.
     """
-    for batch in loader:
+    with _hold_stop_signals():
+        batches = iter(loader)
+    for batch in batches:
         if isinstance(batch, UserError):
             raise batch
         yield batch
@@ -216,6 +224,32 @@ def _collate_truths(items: list[Any]) -> Any:
     return torch.stack(images), list(truths)
 
 
-def _disable_opencv_threads(_: int) -> None:
+@contextmanager
+def _hold_stop_signals() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while worker processes start; they would end a worker that does not ignore them yet.
+
+    The workers and the loader's threads never get these signals: they inherit the mask.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _init_worker(_: int) -> None:
+    # Terminals, service managers and batch systems signal the whole process group. The main process finishes its step
+    # and ends its workers; one that is gone before would make it fail. The mask is inherited; it is set again in case
+    # this platform does not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     # The workers share the cores; OpenCV's threads on top of them only add contention.
     cv2.setNumThreads(0)
+
+
+def _obey_parent(parent: int) -> None:
+    """End the worker at a SIGTERM of its parent, which may wait for its end."""
+    while signal.sigwaitinfo(_STOP_SIGNALS).si_pid != parent:
+        pass
+    os._exit(0)

@@ -192,10 +192,13 @@ def require_all_named(competition: Competition, data: Path, ids: Iterable[str], 
 def _list_samples(
     competition: Competition, data: Path, place: str, *, val: bool = False, test: bool = False
 ) -> list[Sample]:
-    files = find_files(data, place, competition.images.suffixes)
+    try:
+        files = find_files(data, place, competition.images.suffixes)
+    except UserError as error:
+        raise UserError(error.where, error.what, f"{_download(competition)}{error.fix}") from None
     if not files:
         known = "" if is_pattern(place) else f" ({', '.join(competition.images.suffixes)})"
-        raise UserError(data / place, f"has no image{known}", "set DATA to the data folder")
+        raise UserError(data / place, f"has no image{known}", f"{_download(competition)}set DATA to the data folder")
     masks = None if test else _find_masks(competition, data, val)
     groups = SampleGroups(competition, data)
     samples = []
@@ -213,6 +216,13 @@ def _list_samples(
             )
         )
     return samples
+
+
+def _download(competition: Competition) -> str:
+    """Return the first half of what to do about missing data; empty if Kaggle does not offer it."""
+    if competition.slug is None or competition.download is None:
+        return ""
+    return f"run `make download COMPETITION={competition.name}`, or "
 
 
 class _MaskFiles:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,18 +46,22 @@ def to_device(images: torch.Tensor, device: ComputeDevice) -> torch.Tensor:
     return images.to(device.device, non_blocking=True, memory_format=torch.channels_last)
 
 
-def choose_device(precision: str = "auto") -> ComputeDevice:
+def choose_device(precision: str = "auto", *, deterministic: bool = False) -> ComputeDevice:
     """Choose the best device of this machine and log it with its precision and the reason.
 
     Args:
         precision: "float32", "bf16", "fp16", or "auto" for the one that suits the device.
+        deterministic: use only operations that give the same bits each time; slower on a GPU.
 
     Raises:
         UserError: the device does not support the precision.
     """
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    # Input shapes are constant: let cuDNN time its algorithms once and keep the fastest.
-    torch.backends.cudnn.benchmark = True
+    # Input shapes are constant: let cuDNN time its algorithms once and keep the fastest, not always the same.
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix is multiplied
     suitable, reason = _suitable_precision(kind)
     if precision not in ("auto", suitable):
         if precision == "fp16" and kind != "cuda":

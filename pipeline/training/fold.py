@@ -3,9 +3,11 @@
 import json
 import logging
 import math
+import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import explain_os_error, lock, write_text
 from pipeline.host import git_commit
 from pipeline.inference.postprocess import default_postprocess
 from pipeline.interrupts import catch_stop_signals
@@ -33,15 +35,14 @@ from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
 from pipeline.training.loop import TrainContext, train_loop
 from pipeline.training.sanity import TrainingMonitor, check_masks
-from pipeline.training.state import (
-    init_state,
-    resume_state,
-)
+from pipeline.training.state import init_state, resume_state
 
 log = logging.getLogger(__name__)
 
 VALIDATION_THRESHOLD = 0.5
 """Probability threshold of the validation during a training."""
+
+_WORKER_DIED = re.compile(r"DataLoader worker .* (exited unexpectedly|is killed by signal: Killed)")
 
 
 def train_fold(
@@ -76,13 +77,31 @@ def train_fold(
     """
     samples = load_training_samples(competition, data)
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
-    if not _prepare_run(run, recipe, f"{fingerprint_ids(train)} {fingerprint_ids(validation)}\n"):
+    split = f"{fingerprint_ids(train)} {fingerprint_ids(validation)}\n"
+    if run.weights.exists() and not _differences(run, recipe, split):
         log.info("%s: is already trained", run.weights)
+        with suppress(OSError):  # a disk that is read only
+            run.weights.touch()  # newer than an edited recipe that trains the same, for make
         return True
+    with lock(run.lock, f"another training of {run.folder.name} is running here", keep=False):
+        _prepare_run(run, recipe, split)
+        return _train(competition, recipe, (train, validation), fold, run, minutes)
+
+
+def _train(
+    competition: Competition,
+    recipe: Recipe,
+    split: tuple[Sequence[Sample], Sequence[Sample]],
+    fold: Fold,
+    run: Run,
+    minutes: float | None,
+) -> bool:
+    """Train in a prepared folder on the first part of a split and validate on the second; see `train_fold`."""
+    train, validation = split
     dataset.require_batch(len(train), recipe.train.batch_size)
     check_masks(train, competition)
 
-    device = choose_device(recipe.train.precision)
+    device = choose_device(recipe.train.precision, deterministic=recipe.train.deterministic)
     classes = classes_of(competition)
     state = init_state(recipe, classes, device, fold)
     if run.checkpoint.exists():
@@ -91,9 +110,11 @@ def train_fold(
     train_loader, validation_loader = _build_loaders(competition, recipe, train, validation, device, state.step)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
 
-    # Purge only what was logged after the checkpoint: those steps are done again.
-    writer = SummaryWriter(run.folder, purge_step=state.step + 1)
-    with _explain_training_errors(recipe), catch_stop_signals() as stop, writer:
+    with (
+        _explain_training_errors(recipe, run),
+        catch_stop_signals() as stop,
+        _open_event_log(run, state.step) as writer,
+    ):
         context = TrainContext(
             recipe=recipe,
             device=device,
@@ -134,22 +155,24 @@ def train_fold(
     return True
 
 
-def _prepare_run(run: Run, recipe: Recipe, split: str) -> bool:
-    """Prepare the folder for this recipe and split; return False if it holds the finished training already."""
-    if run.recipe.exists():
-        differences = read_recipe(run.recipe).training_differences(recipe)
-        if not run.split.exists() or run.split.read_text() != split:
-            # Resuming would train on images that are now validation images.
-            differences.append("other training images")
-        if differences:
-            renamed = run.set_aside()
-            log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
-        elif run.weights.exists():
-            run.weights.touch()  # newer than an edited recipe that trains the same, for make
-            return False
+def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:
+    """List how the training in the folder of a run differs from this one; nothing if there is none."""
+    if not run.recipe.exists():
+        return []
+    differences = read_recipe(run.recipe).training_differences(recipe)
+    if not run.split.exists() or run.split.read_text() != split:
+        # Resuming would train on images that are now validation images.
+        differences.append("other training images")
+    return differences
+
+
+def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
+    """Prepare the folder for this recipe and split. Rename a folder that holds another training."""
+    if differences := _differences(run, recipe, split):
+        renamed = run.set_aside()
+        log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
     write_text(run.split, split)
     save_recipe(recipe, run.recipe)
-    return True
 
 
 def _build_loaders(
@@ -180,13 +203,42 @@ def _build_loaders(
 
 
 @contextmanager
-def _explain_training_errors(recipe: Recipe) -> Iterator[None]:
-    """Turn CUDA out-of-memory and shared-memory errors into a UserError."""
+def _open_event_log(run: Run, step: int) -> Iterator[SummaryWriter]:
+    """Open the TensorBoard log of a run that is at some step.
+
+    Its thread reports an error where it happens and again to the next call. Only the second report is needed.
+    """
+    before = threading.excepthook
+
+    def report(problem: threading.ExceptHookArgs) -> None:
+        if not isinstance(problem.exc_value, OSError):
+            before(problem)
+
+    threading.excepthook = report
+    try:
+        # Purge only what was logged after the checkpoint: those steps are done again.
+        with SummaryWriter(run.folder, purge_step=step + 1) as writer:
+            yield writer
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
+def _explain_training_errors(recipe: Recipe, run: Run) -> Iterator[None]:
+    """Turn errors of the disk, CUDA out-of-memory errors and the death of a worker into a UserError."""
     try:
         with explain_out_of_memory(recipe_toml(recipe.name), recipe.train.batch_size):
             yield
+    except OSError as error:
+        # The TensorBoard log names no file.
+        raise explain_os_error(error, Path(error.filename or run.folder)) from None
     except RuntimeError as error:
-        if "shared memory" not in str(error) and "Bus error" not in str(error):
-            raise
-        fix = "give the container more, for example with docker run --shm-size=8g"
-        raise UserError("", "the data loader's workers ran out of shared memory", fix) from None
+        if "shared memory" in str(error) or "Bus error" in str(error):
+            fix = "give the container more, for example with docker run --shm-size=8g"
+            raise UserError("", "the data loader's workers ran out of shared memory", fix) from None
+        if "deterministic" in str(error) and recipe.train.deterministic:
+            raise UserError("train.deterministic", str(error).partition(".")[0], "set it to false") from None
+        if _WORKER_DIED.search(str(error)):
+            what = "a worker of the data loader was killed, probably because memory ran out"
+            raise UserError("", what, "free some and run the same command again: it resumes") from None
+        raise

@@ -212,3 +212,13 @@ def test_sample_submission_with_faults_is_refused(competition, data):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"has the header 'a,b'; the header must be img,rle_mask"):
         load_submission_samples(competition, data)
+
+
+def test_missing_data_of_a_download_names_the_command(competition, tmp_path):
+    offered = Competition.model_validate(
+        competition.model_dump() | {"slug": "tiny", "download": {"files": [{"name": "a.zip", "to": "train", "mb": 1}]}}
+    )
+    with pytest.raises(UserError, match=r"train: no such folder; run `make download COMPETITION=tiny`, or set DATA to"):
+        load_training_samples(offered, tmp_path)
+    with pytest.raises(UserError, match=r"train: no such folder; set DATA to the folder that contains train/$"):
+        load_training_samples(competition, tmp_path)

@@ -8,16 +8,23 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from pipeline.data.augment import Augmentation
+from pipeline.data.dataset import EpochSampler, TrainDataset, iterate, train_loader
+from pipeline.data.labels import LabelReader
 from pipeline.data.samples import load_training_samples
 from pipeline.errors import UserError
+from pipeline.files import lock
 from pipeline.models.checkpoint import load_weights, read_weights_metadata
 from pipeline.paths import Run
+from pipeline.recipe import AugmentConfig
 from pipeline.training import loop as loop_module
 from pipeline.training.fold import train_fold
 from pipeline.training.sanity import MAX_EMPTY_STEPS, TrainingMonitor, check_masks
@@ -253,3 +260,69 @@ class TestMonitor:
     def test_loss_that_is_not_finite_is_an_error(self, loss):
         with pytest.raises(UserError, match=f"the loss is {loss} at step 20; lower train.learning_rate"):
             TrainingMonitor(may_be_empty=True).update(step=20, **self.FIGURES | {"loss": loss})
+
+
+class TestOneTrainingPerFolder:
+    def test_second_training_of_a_fold_is_refused(self, train, tmp_path):
+        run = Run(tmp_path / "run")
+        with (
+            lock(run.lock, "x"),
+            pytest.raises(UserError, match=r"another training of run is running here; wait until it has finished"),
+        ):
+            train()
+        assert not run.folder.exists()
+        train(minutes=0.0)
+        assert not run.lock.exists()
+
+    def test_finished_fold_needs_no_writable_disk(self, train, monkeypatch):
+        train()
+
+        def refuse(*_, **__):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        for name in ("touch", "write_text", "mkdir"):
+            monkeypatch.setattr(Path, name, refuse)
+        train()
+
+
+class TestFullDisk:
+    def test_event_log_on_a_full_disk_is_a_sentence_without_a_traceback(self, train, monkeypatch, capfd):
+        """The log is written by a thread, whose error names no file."""
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(RecordWriter, "write", full)
+        with pytest.raises(UserError, match=r"/run: no space is left on this disk; free some"):
+            train()
+        assert "Traceback" not in capfd.readouterr().err
+
+
+def test_samples_do_not_depend_on_workers_and_threads(competition, data):
+    samples = load_training_samples(competition, data)
+    augmentation = Augmentation(AugmentConfig(rotate=10, brightness=0.2, hue=0.1), seed=3)
+
+    def batches(workers: int, threads: int) -> list:
+        cv2.setNumThreads(threads)
+        torch.set_num_threads(threads)
+        labels = LabelReader(competition, data / "cache")
+        dataset = TrainDataset(samples, labels, (64, 48), augmentation)
+        loader = train_loader(dataset, EpochSampler(len(samples), 2, 2, seed=3), workers, pin_memory=False)
+        return [tensor for batch in iterate(loader) for tensor in batch]
+
+    try:
+        first = batches(0, 1)
+        for workers, threads in ((1, 2), (2, 1)):
+            assert all(map(torch.equal, first, batches(workers, threads)))
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_same_seed_gives_the_same_weights(train):
+    changes = {"augment__rotate": 10.0, "train__epochs": 2}
+    first, second, other = (
+        load_weights(train(name, **changes, **more).weights)[0].state_dict()
+        for name, more in (("a", {}), ("b", {"train__deterministic": True}), ("c", {"seed": 1}))
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)

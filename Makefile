@@ -30,8 +30,8 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
-  overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format mutate \
-  fuzz audit architecture clean clean-all
+  overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format \
+  mutate fuzz audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'

@@ -28,9 +28,7 @@ def main(
     folds: FoldsOption = "",
     runs: RunsOption = None,
     out: Annotated[Path | None, typer.Option(help="submissions/<competition>-<recipe>.csv.gz by default.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="That of the evaluation by default, else the recipe's.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The evaluation's by default.")] = None,
     minutes: MinutesOption = None,
     allow_broken: AllowBrokenOption = False,
     best_effort: Annotated[bool, typer.Option("--best-effort", help="Write a file in any case.")] = False,

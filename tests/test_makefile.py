@@ -309,7 +309,9 @@ class TestStages:
         assert names == ["render", "check", "folds", "train", "train", "evaluate", "predict", "score", "demo"]
         for call in chain[3:7]:
             assert (option(call, "--competition"), option(call, "--data")) == ("demo", "data/demo")
-            assert (option(call, "--recipe"), option(call, "--set"), option(call, "--seed")) == ("demo", "", "")
+            assert option(call, "--recipe") == "demo"
+        (check,) = read_calls(place / "checks")
+        assert (option(check, "--recipe"), option(check, "--set"), option(check, "--seed")) == ("demo", "", "")
         assert [option(call, "--fold") for call in chain[3:5]] == ["0", "1"]
         assert not (place / "x").exists()
 
@@ -319,7 +321,7 @@ class TestFailures:
         write_python(place, "echo $2 >> calls; test $2 != scripts.train")
         done = run_make(place, "predict")
         assert done.returncode == 2
-        assert (place / "calls").read_text() == "scripts.folds\nscripts.train\n"
+        assert (place / "calls").read_text() == "scripts.options\nscripts.folds\nscripts.train\n"
 
     @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_stage_leaves_no_target_and_runs_again(self, make, place, name):
@@ -476,7 +478,7 @@ class TestValues:
         ],
     )
     def test_switches_of_submit(self, calls, choices, flags):
-        (call,) = calls("submit", "FILE=a.csv", *choices)
+        _, call = calls("submit", "FILE=a.csv", *choices)
         assert call[call.index("--message") + 2 :] == flags
 
     @pytest.mark.parametrize(
@@ -488,8 +490,8 @@ class TestValues:
         assert option(call, "--folds") == "0 1"
 
     def test_submit_makes_the_submission_unless_a_file_is_named(self, make):
-        assert make("submit", "FILE=a.csv") == ["submit"]
-        assert make("submit")[-3:] == ["evaluate", "predict", "submit"]
+        assert make("submit", "FILE=a.csv") == ["account", "submit"]
+        assert make("submit") == ["account", "folds", *["train"] * 5, "evaluate", "predict", "submit"]
 
 
 class TestNames:

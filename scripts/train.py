@@ -33,18 +33,17 @@ def main(
     from pipeline import paths
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.overrides import given_overrides, load_run_recipe, save_overrides
+    from pipeline.overrides import given_overrides, load_run_recipe
 
     chosen, number = load_competition(competition), paths.parse_fold(fold)
     folder = runs or paths.runs_folder(competition, recipe)
-    wanted, complete = load_run_recipe(recipe, folder, given_overrides(overrides, seed))
+    wanted, _ = load_run_recipe(recipe, folder, given_overrides(overrides, seed))
     target = paths.fold_run(folder, number)
     table = folds_csv or paths.folds_csv(competition)
 
     # Imported after the files are read, so that a mistake in them shows at once: torch takes seconds.
     from pipeline.training.fold import train_fold
 
-    save_overrides(folder, complete)
     if not train_fold(chosen, wanted, parse_data(data, competition), table, number, target, minutes):
         sys.exit(3)
     print(target.weights)

@@ -1,7 +1,7 @@
 """The overrides of a recipe, ``SET`` and ``SEED``, that the stages after a training use again.
 
-``runs/<competition>-<recipe>/.options`` holds those of the last training that make has started. A stage without ``--set``
-and ``--seed`` uses them; an empty value resets them.
+``runs/<competition>-<recipe>/.options`` holds those of the last training that make has started. A stage without
+``--set`` and ``--seed`` uses them; an empty value resets them.
 """
 
 import json

@@ -114,15 +114,14 @@ def _find_changes(pixels: np.ndarray) -> np.ndarray:
     ends = np.flatnonzero(words[1:] != words[:-1])
     starts = np.append(0, ends + 1)
     ends = np.append(ends, len(words) - 1)
-    repeated = words[starts[ends - starts > 1]] if len(words) else words
+    repeated = words[starts[ends - starts > 1]]
     if not len(words) or ((repeated != 0) & (repeated != _ALL_TRUE)).any():
         # A short array, or a pattern of narrow stripes.
         return np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     near = np.stack([starts, ends], axis=1).ravel()
     near = near[np.append(True, near[1:] != near[:-1])]
-    blocks = words[near].view(bool).reshape(-1, 8)
-    # The words between two blocks are equal to both neighbors, so blocks can be compared as if they were adjacent.
-    flat = blocks.ravel()
+    # The words between two of these are equal to both neighbors, so they can be compared as if they were adjacent.
+    flat = words[near].view(bool)
     changed = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     found = near[changed // 8] * 8 + changed % 8
     rest = pixels[whole - 1 :]

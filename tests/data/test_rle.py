@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -215,6 +216,13 @@ def test_changes_are_found_at_any_position(pixels):
     assert _find_changes(pixels).tolist() == changes
 
 
+@pytest.mark.parametrize("length", [8, 16, 24, 32, 40, 45])
+@pytest.mark.parametrize("period", [1, 2, 4])
+def test_changes_of_narrow_stripes_are_found(length, period):
+    pixels = np.arange(length) % (2 * period) < period
+    assert _find_changes(pixels).tolist() == list(range(period, length, period))
+
+
 @pytest.mark.parametrize("largest", [1, 9, 10, 99, 2_455_040, 2**31, 2**32 - 1, 2**32, 10**9, 9_999_999_999, 2**62])
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 500])
 def test_many_numbers_are_written_as_python_writes_them(largest, count):
@@ -268,3 +276,13 @@ def test_runs_may_touch_each_other_and_the_ends(text, pixels, runs):
 def test_runs_outside_or_out_of_order_are_refused(text, pixels):
     with pytest.raises(ValueError, match=r"run [12] "):
         parse_rle(text, pixels)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1 2 3 2 4 1", "run 3 (4 1) starts before the previous run ends"), ("8 2 10 1", "run 2 (10 1) leaves the image")],
+)
+def test_the_first_faulty_run_is_named(text, message):
+    """A run may touch the previous one, and the end of the image."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_rle(text, 9)

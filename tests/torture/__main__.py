@@ -1,5 +1,6 @@
 """Disturb stages at random moments: ``python -m tests.torture [STAGE] [--kills 25] [--seed 0]``."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal moments, as fractions of an undisturbed run.")] = 0,
 ) -> None:
     """Exit with 1 if a stage does not survive a disturbance: then the same command does not give the same result."""
+    # A background job of a shell ignores SIGINT, and so would the commands that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         world, scratch = Path(name) / "world", Path(name) / "scratch"

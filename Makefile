@@ -5,6 +5,9 @@ COMPETITION ?= carvana
 RECIPE      ?= baseline
 FOLD        ?= 0
 PYTHON      ?= python3
+# SET and SEED that are not given are those of the last training, which runs/*/.options keeps; SET= resets.
+GIVEN := $(foreach name,SET SEED,$(if $(filter undefined,$(origin $(name))),,$(name)))
+SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES
@@ -24,12 +27,11 @@ endif
 PY  := .venv/bin/python
 RUN := $(PY) -m scripts
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
-SET_OPTIONS  := --set "$$SET" --seed "$$SEED"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
-  overlay download submit scores leaderboard kernel kaggle-standin demo test test-fast lint format mutate \
-  fuzz torture audit architecture clean clean-all
+  overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format \
+  mutate fuzz torture audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -52,14 +54,10 @@ train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing
 train-all: $(TRAINED) ## train every fold, of every recipe in RECIPE=a+b
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
 predict: $(SUBMISSION) ## predict the test set and write a checked submission [ALLOW_BROKEN]
+folds train train-all evaluate predict:
+	@printf '%s is up to date\n' $^
 score: $(SUBMISSION) ## score the submission where the true masks are known
 	$(RUN).score $(SUBMISSION) $(DATA_OPTIONS)
-# Stamp files: rebuild when a command-line variable changes.
-%/.options: FORCE
-	@mkdir -p $(@D); set -- "$$SET" "$$SEED"; printf '%s\n' "$$@" | cmp -s - $@ || printf '%s\n' "$$@" > $@
-%/.scope: FORCE
-	@mkdir -p $(@D); set -- "$$DATA" "$$FOLDS" "$$SET" "$$SEED"; \
-	printf '%s\n' "$$@" | cmp -s - $@ || printf '%s\n' "$$@" > $@
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
 gain: .venv/ready ## difference of two evaluations: FILES="before/oof.csv after/oof.csv"
@@ -70,7 +68,9 @@ overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
 download: .venv/ready ## download, unpack and check the data; resumes
 	$(RUN).download $(DATA_OPTIONS)
-submit: $(if $(FILE),,$(SUBMISSION)) .venv/ready ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
+account: .venv/ready ## check that there are Kaggle credentials
+	@$(RUN).account
+submit: account $(if $(FILE),,$(SUBMISSION)) ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
 	$(RUN).submit $(DATA_OPTIONS) --recipe "$$RECIPE" --file "$$FILE" --message "$$MSG" \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
 scores: .venv/ready ## update submissions/ledger.csv

@@ -165,6 +165,11 @@ def evaluation_json(runs: Path) -> Path:
     return runs / "evaluation.json"
 
 
+def overrides_json(runs: Path) -> Path:
+    """Return the file of the overrides, SET and SEED, of the last training in a runs folder."""
+    return runs / ".options"
+
+
 def oof_csv(runs: Path) -> Path:
     """Return the table of out-of-fold scores, one row per image, in a runs folder."""
     return runs / "oof.csv"

@@ -16,7 +16,6 @@ from pipeline.config import Config, validate_config
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.paths import RECIPES
-from pipeline.stages import split_recipe_names
 from pipeline.toml import apply_overrides, parse_toml, read_toml
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
@@ -222,15 +221,6 @@ def load_recipe(name: str, overrides: Sequence[str] = (), folder: Path = RECIPES
     if "+" in name:
         raise UserError(f"recipe '{name}'", "is an ensemble, and this needs a single recipe", "name one of them")
     return read_recipe(folder / f"{name}.toml", overrides, name=name)
-
-
-def load_recipes(names: str, overrides: Sequence[str] = ()) -> list[Recipe]:
-    """Read the recipes of an ensemble, ``cpu+baseline``, and apply the same overrides to each.
-
-    Raises:
-        UserError: see `load_recipe` and `pipeline.stages.split_recipe_names`.
-    """
-    return [load_recipe(name, overrides) for name in split_recipe_names(names)]
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Recipe:

@@ -4,7 +4,7 @@ The Makefile includes the result, so that paths and facts from TOML files are st
 
     EVALUATION := runs/carvana-cpu/evaluation.json
     runs/carvana-cpu/fold0/weights.safetensors: recipes/cpu.toml folds/carvana.csv ... | .venv/ready
-        $(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe cpu --fold 0
+        $(RUN).train $(DATA_OPTIONS) --recipe cpu --fold 0
 """
 
 import os
@@ -54,6 +54,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
     runs = paths.runs_folder(competition, recipe)
     evaluation, submission = result_stages(competition, recipe, [])
     every_fold: list[paths.Fold] = [*folds, paths.ALL]
+    stamps = [paths.overrides_json(paths.runs_folder(competition, name)) for name in recipes]
     lines = [
         f"# Written by scripts/rules.py from {paths.competition_toml(competition)}.",
         f"ifneq ($(filter-out {_join(folds)} {paths.ALL},$(FOLD) $(FOLDS)),)",
@@ -71,13 +72,13 @@ def makefile_rules(competition: str, recipe: str) -> str:
         "",
         _rule(folds_stage(competition), "$(DATA_OPTIONS)"),
     ]
-    for name in recipes:
-        stamp = paths.runs_folder(competition, name) / ".options"
-        lines += [
-            _rule(train_stage(competition, name, fold), "$(DATA_OPTIONS) $(SET_OPTIONS)", stamp) for fold in every_fold
-        ]
+    for name, stamp in zip(recipes, stamps, strict=True):
+        lines.append(_options_rule(competition, name, stamp))
+        lines += [_rule(train_stage(competition, name, fold), "$(DATA_OPTIONS)", stamp) for fold in every_fold]
+    scope = runs / ".scope"
+    lines.append(_scope_rule(scope))
     for stage in (evaluation, submission):
-        lines.append(_rule(stage, '$(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS"', runs / ".scope", "$(TRAINED)"))
+        lines.append(_rule(stage, '$(DATA_OPTIONS) --folds "$$FOLDS"', *stamps, "$(TRAINED)", scope))
     return "\n".join(lines) + "\n"
 
 
@@ -99,7 +100,20 @@ def _one_weights_file(competition: str, recipes: Sequence[str]) -> str:
     return _weights_files(competition, recipes, "$(or $(FOLD),0)")
 
 
+def _options_rule(competition: str, recipe: str, stamp: Path) -> str:
+    """Return the rule that checks the recipe first, and that keeps SET and SEED where one of them is given."""
+    needs = f"{paths.recipe_toml(recipe)} $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready"
+    return f"{stamp}: {needs}\n\t@$(RUN).options --competition {competition} --recipe {recipe} $(SET_OPTIONS)\n"
+
+
+def _scope_rule(stamp: Path) -> str:
+    """Return the rule of a file that changes when DATA or FOLDS does."""
+    text = 'printf \'%s\\n\' "$$DATA" "$$FOLDS"'
+    return f"{stamp}: FORCE\n\t@mkdir -p $(@D); {text} | cmp -s - $@ || {text} > $@\n"
+
+
 def _rule(stage: Stage, options: str, *more: Path | str) -> str:
-    needs = _join([*stage.needs, *more])
+    # The options come first, because a mistake in a recipe should show before the images are read.
+    needs = _join([*more, *stage.needs])
     command = _join([f"$(RUN).{stage.script}", options, *stage.options])
     return f"{stage.target}: {needs} | .venv/ready\n\t{command}\n"

@@ -30,6 +30,13 @@ SetOption = Annotated[
     typer.Option("--set", help="Override recipe keys: 'train.epochs=3 network.width=16'. May be repeated."),
 ]
 SeedOption = Annotated[str, typer.Option("--seed", help="Override the recipe's seed; the recipe's if empty.")]
+RunSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override recipe keys; those of the last training if not given, none if empty."),
+]
+RunSeedOption = Annotated[
+    str | None, typer.Option("--seed", help="Override the recipe's seed; likewise that of the last training.")
+]
 FoldsOption = Annotated[str, typer.Option("--folds", help="Fold numbers such as '0 2'; all folds if empty.")]
 FoldsCsvOption = Annotated[Path | None, typer.Option(help="Table of folds; folds/<competition>.csv by default.")]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Runs folder; runs/<competition>-<recipe> by default.")]

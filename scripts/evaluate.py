@@ -11,9 +11,9 @@ from scripts.common import (
     EnsembleOption,
     FoldsCsvOption,
     FoldsOption,
+    RunSeedOption,
+    RunSetOption,
     RunsOption,
-    SeedOption,
-    SetOption,
     run,
 )
 
@@ -26,17 +26,18 @@ def main(
     folds_csv: FoldsCsvOption = None,
     runs: RunsOption = None,
     results: Annotated[Path | None, typer.Option(help="Where results go; the runs folder by default.")] = None,
-    overrides: SetOption = [],  # noqa: B006 - typer needs a list
-    seed: SeedOption = "",
+    overrides: RunSetOption = None,
+    seed: RunSeedOption = None,
 ) -> None:
     """Write evaluation.json, oof.csv and worst.jpg (image, mask over it, missed in yellow, added in cyan)."""
     from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.options import parse_data, parse_folds, parse_overrides
-    from pipeline.recipe import load_recipes
+    from pipeline.options import parse_data, parse_folds
+    from pipeline.overrides import given_overrides, load_run_recipes
 
-    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
-    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, recipe, runs)
+    chosen, runs_folders = load_competition(competition), paths.runs_folders(competition, recipe, runs)
+    recipes = load_run_recipes(recipe, runs_folders, given_overrides(overrides, seed))
+    numbers = parse_folds(folds, chosen.folds)
 
     from pipeline.report.oof import write_oof_report
 

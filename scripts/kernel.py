@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import CompetitionOption, EnsembleOption, FoldsOption, SeedOption, SetOption, run
+from scripts.common import CompetitionOption, EnsembleOption, FoldsOption, RunSeedOption, RunSetOption, run
 
 
 def main(
@@ -22,16 +22,17 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the output of the previous version.")] = False,
     dataset: Annotated[list[str], typer.Option(help="Attach a dataset, owner/name; may be repeated.")] = [],  # noqa: B006 - typer needs a list
     wheels: Annotated[str, typer.Option(help="With --predict: wheel files to upload with the weights.")] = "",
-    overrides: SetOption = [],  # noqa: B006 - typer needs a list
-    seed: SeedOption = "",
+    overrides: RunSetOption = None,
+    seed: RunSeedOption = None,
 ) -> None:
     """Write kernel-metadata.json and kernel.py, which contains the whole pipeline."""
     from pipeline.competition import load_competition
-    from pipeline.options import parse_folds, parse_overrides, parse_paths
-    from pipeline.paths import inference_kernel_folder, kernel_folder, weights_dataset_folder
-    from pipeline.recipe import load_recipes
+    from pipeline.options import parse_folds, parse_paths
+    from pipeline.overrides import given_overrides, load_run_recipes
+    from pipeline.paths import inference_kernel_folder, kernel_folder, runs_folders, weights_dataset_folder
 
-    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
+    chosen = load_competition(competition)
+    recipes = load_run_recipes(recipe, runs_folders(competition, recipe), given_overrides(overrides, seed))
     numbers = parse_folds(folds, chosen.folds)
 
     from pipeline.kaggle.client import account_name

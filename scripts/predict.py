@@ -14,9 +14,9 @@ from scripts.common import (
     EnsembleOption,
     FoldsOption,
     MinutesOption,
+    RunSeedOption,
+    RunSetOption,
     RunsOption,
-    SeedOption,
-    SetOption,
     run,
 )
 
@@ -28,23 +28,22 @@ def main(
     folds: FoldsOption = "",
     runs: RunsOption = None,
     out: Annotated[Path | None, typer.Option(help="submissions/<competition>-<recipe>.csv.gz by default.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="That of the evaluation by default, else the recipe's.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="The evaluation's by default.")] = None,
     minutes: MinutesOption = None,
     allow_broken: AllowBrokenOption = False,
     best_effort: Annotated[bool, typer.Option("--best-effort", help="Write a file in any case.")] = False,
-    overrides: SetOption = [],  # noqa: B006 - typer needs a list
-    seed: SeedOption = "",
+    overrides: RunSetOption = None,
+    seed: RunSeedOption = None,
 ) -> None:
     """Write one file with the threshold and ensemble weights of the evaluation. The same command resumes."""
     from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.options import parse_data, parse_folds, parse_overrides
-    from pipeline.recipe import load_recipes
+    from pipeline.options import parse_data, parse_folds
+    from pipeline.overrides import given_overrides, load_run_recipes
 
-    chosen, recipes = load_competition(competition), load_recipes(recipe, parse_overrides(overrides, seed))
-    numbers, runs_folders = parse_folds(folds, chosen.folds), paths.runs_folders(competition, recipe, runs)
+    chosen, runs_folders = load_competition(competition), paths.runs_folders(competition, recipe, runs)
+    recipes = load_run_recipes(recipe, runs_folders, given_overrides(overrides, seed))
+    numbers = parse_folds(folds, chosen.folds)
     results, path = runs or paths.runs_folder(competition, recipe), out or paths.submission_csv(competition, recipe)
 
     from pipeline.evaluation.predict import predict_as_evaluated

@@ -11,9 +11,9 @@ from scripts.common import (
     FoldsCsvOption,
     MinutesOption,
     RecipeOption,
+    RunSeedOption,
+    RunSetOption,
     RunsOption,
-    SeedOption,
-    SetOption,
     run,
 )
 
@@ -26,18 +26,19 @@ def main(
     folds_csv: FoldsCsvOption = None,
     runs: RunsOption = None,
     minutes: MinutesOption = None,
-    overrides: SetOption = [],  # noqa: B006 - typer needs a list
-    seed: SeedOption = "",
+    overrides: RunSetOption = None,
+    seed: RunSeedOption = None,
 ) -> None:
     """Train one fold and write its weights. The same command resumes an interrupted training."""
     from pipeline import paths
     from pipeline.competition import load_competition
-    from pipeline.options import parse_data, parse_overrides
-    from pipeline.recipe import load_recipe
+    from pipeline.options import parse_data
+    from pipeline.overrides import given_overrides, load_run_recipe
 
     chosen, number = load_competition(competition), paths.parse_fold(fold)
-    wanted = load_recipe(recipe, parse_overrides(overrides, seed))
-    target = paths.fold_run(runs or paths.runs_folder(competition, recipe), number)
+    folder = runs or paths.runs_folder(competition, recipe)
+    wanted, _ = load_run_recipe(recipe, folder, given_overrides(overrides, seed))
+    target = paths.fold_run(folder, number)
     table = folds_csv or paths.folds_csv(competition)
 
     # Imported after the files are read, so that a mistake in them shows at once: torch takes seconds.

@@ -19,11 +19,20 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text()
 # Without its packages, because the rules are written before anything is installed. It also starts faster.
 PYTHON = f"{sys.executable} -S"
-RECORD = """printf '%s\\0' $# "$@" >> calls"""
-"""Records the number of arguments and each of them, in shell because Python starts slowly."""
+RECORD = """
+test "$2" != scripts.options && printf '%s\\0' $# "$@" >> calls && exit
+printf '%s\\0' $# "$@" >> checks
+folder=runs/$4-$6
+test "$4" != "$6" || folder=runs/$4
+mkdir -p $folder
+printf %s "$*" | cmp -s - $folder/.options || printf %s "$*" > $folder/.options
+"""
+"""Records the number of arguments and each of them, in shell because Python starts slowly. The check of options, which
+comes before every stage, is recorded in a file of its own, and writes its file when the options change."""
 WRITE_TARGET = f"""
-{RECORD}
+({RECORD})
 case $2 in
+    scripts.options) exit ;;
     scripts.folds) target=folds/$COMPETITION.csv ;;
     scripts.train) target=runs/$COMPETITION-$RECIPE/fold$(echo "$*" | sed 's/.*--fold //')/weights.safetensors ;;
     scripts.evaluate) target=runs/$COMPETITION-$RECIPE/evaluation.json ;;
@@ -105,21 +114,27 @@ def run_make(place: Path, *arguments: str, **environment: str) -> subprocess.Com
     )
 
 
+def read_calls(path: Path) -> list[list[str]]:
+    """Return the arguments of every recorded call."""
+    words = path.read_text().split("\0")[:-1]
+    called = []
+    while words:
+        count = int(words[0])
+        called.append(words[1 : count + 1])
+        words = words[count + 1 :]
+    return called
+
+
 @pytest.fixture
 def calls(place: Path) -> Callable[..., list[list[str]]]:
     """Run make and return the arguments of every call of Python."""
 
     def run(*arguments: str, **environment: str) -> list[list[str]]:
-        (place / "calls").write_text("")
+        for name in ("calls", "checks"):
+            (place / name).write_text("")
         done = run_make(place, *arguments, **environment)
         assert done.returncode == 0, done.stderr
-        words = (place / "calls").read_text().split("\0")[:-1]
-        called = []
-        while words:
-            count = int(words[0])
-            called.append(words[1 : count + 1])
-            words = words[count + 1 :]
-        return called
+        return read_calls(place / "calls")
 
     return run
 
@@ -177,13 +192,48 @@ class TestStages:
         assert make("predict", "DATA=elsewhere") == ["evaluate", "predict"]
         assert make("predict") == ["evaluate", "predict"]
         finish(place)
-        assert make("train", "SET=train.epochs=3") == ["train"], "an override is another recipe"
-        assert make("train") == ["train"], "and so is its absence"
+        assert make("train") == []
+
+    def test_options_are_checked_first_and_remembered(self, calls, make, place):
+        def checks() -> list[list[str]]:
+            return read_calls(place / "checks")
+
+        train = calls("train", "SET=train.epochs=3")[-1]
+        (check,) = checks()
+        assert option(check, "--set") == "train.epochs=3"
+        assert "--seed" not in check
+        assert "--set" not in train, "the script reads what the check has written"
         finish(place)
-        assert make("train", "SEED=1") == ["train"]
+        assert (make("train"), checks()) == ([], []), "nothing given: those of the last training"
+        assert make("train", "SET=train.epochs=3") == []
+        assert make("train", "SEED=1") == ["train"], "another seed, another training"
+        assert [option(check, "--seed") for check in checks()] == ["1"]
         assert make("train", "SEED=1") == ["train"], "until it is trained"
         finish(place)
         assert make("train", "SEED=1") == []
+        assert make("train", "SET=", "SEED=") == ["train"]
+        assert [(option(check, "--set"), option(check, "--seed")) for check in checks()] == [("", "")]
+        finish(place)
+        (place / "recipes" / "baseline.toml").touch()
+        assert make("evaluate") == [*["train"] * 5, "evaluate"]
+        assert len(checks()) == 1, "a changed recipe is checked"
+
+    def test_a_mistake_in_the_options_stops_before_anything_is_made(self, place):
+        write_python(place, f"test $2 != scripts.options || exit 1; {RECORD}")
+        assert run_make(place, "predict", "SET=epochs=3", "RECIPE=cpu+baseline").returncode == 2
+        assert not any((place / name).exists() for name in ("calls", "runs", "folds"))
+
+    def test_finished_targets_are_named(self, place):
+        run_make(place, "train", "FOLD=1")
+        finish(place)
+        done = run_make(place, "folds", "train", "FOLD=1")
+        weights = fold_run(runs_folder("carvana", "baseline"), 1).weights
+        assert done.stdout == f"{folds_csv('carvana')} is up to date\n{weights} is up to date\n"
+
+    def test_credentials_are_checked_before_a_submission_is_made(self, place):
+        write_python(place, f"{RECORD}; test $2 != scripts.account")
+        assert run_make(place, "submit").returncode == 2
+        assert (place / "calls").read_text().split("\0")[:-1] == ["2", "-m", "scripts.account"]
 
     @pytest.mark.parametrize(
         ("file", "again"),
@@ -259,7 +309,9 @@ class TestStages:
         assert names == ["render", "check", "folds", "train", "train", "evaluate", "predict", "score", "demo"]
         for call in chain[3:7]:
             assert (option(call, "--competition"), option(call, "--data")) == ("demo", "data/demo")
-            assert (option(call, "--recipe"), option(call, "--set"), option(call, "--seed")) == ("demo", "", "")
+            assert option(call, "--recipe") == "demo"
+        (check,) = read_calls(place / "checks")
+        assert (option(check, "--recipe"), option(check, "--set"), option(check, "--seed")) == ("demo", "", "")
         assert [option(call, "--fold") for call in chain[3:5]] == ["0", "1"]
         assert not (place / "x").exists()
 
@@ -269,7 +321,7 @@ class TestFailures:
         write_python(place, "echo $2 >> calls; test $2 != scripts.train")
         done = run_make(place, "predict")
         assert done.returncode == 2
-        assert (place / "calls").read_text() == "scripts.folds\nscripts.train\n"
+        assert (place / "calls").read_text() == "scripts.options\nscripts.folds\nscripts.train\n"
 
     @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_stage_leaves_no_target_and_runs_again(self, make, place, name):
@@ -333,7 +385,8 @@ class TestValues:
         "scripts.download": {"--data": "DATA"},
         "scripts.estimate": {"--set": "SET", "--seed": "SEED"},
         "scripts.kernel": {"--set": "SET", "--seed": "SEED", "--user": "KAGGLE_USER", "--wheels": "WHEELS"},
-        "scripts.train": {"--data": "DATA", "--set": "SET", "--seed": "SEED"},
+        "scripts.account": {},
+        "scripts.train": {"--data": "DATA"},
         "tests.standin": {"--data": "DATA"},
     }
     """Module -> option or "" for the positional argument -> variable of make."""
@@ -353,7 +406,8 @@ class TestValues:
     def test_values_arrive_as_typed_and_are_never_run(self, calls, place, value):
         called = calls(*self.GOALS, *(f"{variable}={value}" for variable in self.VARIABLES))
         self.check(called, lambda variable: value)
-        assert (place / runs_folder("carvana", "baseline") / ".options").read_text() == f"{value}\n{value}\n"
+        (check,) = read_calls(place / "checks")
+        assert (option(check, "--set"), option(check, "--seed")) == (value, value)
         assert not (place / "x").exists()
 
     @pytest.mark.parametrize("value", [value for value in HOSTILE if "touch" in value])
@@ -402,7 +456,7 @@ class TestValues:
     def test_values_may_be_empty(self, calls):
         finished = calls("check", "download", "train", "kernel", "estimate", "overlay")
         assert option(finished[0], "--data") == ""
-        assert (option(finished[-3], "--set"), option(finished[-3], "--seed")) == ("", "")
+        assert "--set" not in finished[-3], "it is not given"
         assert finished[-1] == [
             "-m", "scripts.overlay", "", "--competition", "carvana", "--recipe", "baseline", "--weights", "",
         ]  # fmt: skip
@@ -424,7 +478,7 @@ class TestValues:
         ],
     )
     def test_switches_of_submit(self, calls, choices, flags):
-        (call,) = calls("submit", "FILE=a.csv", *choices)
+        _, call = calls("submit", "FILE=a.csv", *choices)
         assert call[call.index("--message") + 2 :] == flags
 
     @pytest.mark.parametrize(
@@ -436,8 +490,8 @@ class TestValues:
         assert option(call, "--folds") == "0 1"
 
     def test_submit_makes_the_submission_unless_a_file_is_named(self, make):
-        assert make("submit", "FILE=a.csv") == ["submit"]
-        assert make("submit")[-3:] == ["evaluate", "predict", "submit"]
+        assert make("submit", "FILE=a.csv") == ["account", "submit"]
+        assert make("submit") == ["account", "folds", *["train"] * 5, "evaluate", "predict", "submit"]
 
 
 class TestNames:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.competition import Competition
 from pipeline.errors import UserError
+from pipeline.kaggle.credentials import credential_sources
 from pipeline.kaggle.errors import Cause, KaggleError, classify_output, kaggle_error
 from pipeline.kaggle.process import DownloadMonitor, downloaded_bytes, downloaded_files, run_client
 from pipeline.paths import competition_toml
@@ -233,6 +234,18 @@ def require_slug(competition: Competition) -> str:
     if competition.slug is None:
         raise UserError(competition_toml(competition.name), "has no slug", "add it if the competition is on Kaggle")
     return competition.slug
+
+
+def require_credentials() -> str:
+    """Return the variable or file that holds the credentials which the client finds first.
+
+    Raises:
+        KaggleError: there are none.
+    """
+    sources = credential_sources()
+    if not sources:
+        raise kaggle_error("credentials")
+    return sources[0]
 
 
 def account_name(retry: RetryPolicy | None = None) -> str:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import lock
-from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy, require_slug
+from pipeline.kaggle.client import KaggleClient, KaggleSubmission, RetryPolicy, require_credentials, require_slug
 from pipeline.kaggle.errors import KaggleError, kaggle_error, last_line
 from pipeline.kaggle.ledger import LedgerEntry, new_entry, read_ledger, write_entry
 from pipeline.paths import LEDGER
@@ -72,6 +72,7 @@ def submit_file(
         UserError: the file is faulty, was submitted before, was refused, or could not be scored.
     """
     client = KaggleClient(require_slug(competition), retry)
+    require_credentials()
     entry = new_entry(competition, file, message)
     earlier = [old for old in read_ledger(ledger) if (old.competition, old.sha256) == (entry.competition, entry.sha256)]
     if not force:

@@ -101,20 +101,26 @@ SUBMISSION := submissions/cars-a.csv.gz
 folds/cars.csv: competitions/cars.toml | .venv/ready
 \t$(RUN).folds $(DATA_OPTIONS)
 
-runs/cars-a/fold0/weights.safetensors: recipes/a.toml folds/cars.csv runs/cars-a/.options | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe a --fold 0
+runs/cars-a/.options: recipes/a.toml $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready
+\t@$(RUN).options --competition cars --recipe a $(SET_OPTIONS)
 
-runs/cars-a/fold1/weights.safetensors: recipes/a.toml folds/cars.csv runs/cars-a/.options | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe a --fold 1
+runs/cars-a/fold0/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
+\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold 0
 
-runs/cars-a/foldall/weights.safetensors: recipes/a.toml folds/cars.csv runs/cars-a/.options | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) $(SET_OPTIONS) --recipe a --fold all
+runs/cars-a/fold1/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
+\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold 1
 
-runs/cars-a/evaluation.json: runs/cars-a/.scope $(TRAINED) | .venv/ready
-\t$(RUN).evaluate $(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS" --recipe a
+runs/cars-a/foldall/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
+\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold all
 
-submissions/cars-a.csv.gz: runs/cars-a/evaluation.json runs/cars-a/.scope $(TRAINED) | .venv/ready
-\t$(RUN).predict $(DATA_OPTIONS) $(SET_OPTIONS) --folds "$$FOLDS" --recipe a
+runs/cars-a/.scope: FORCE
+\t@mkdir -p $(@D); printf '%s\\n' "$$DATA" "$$FOLDS" | cmp -s - $@ || printf '%s\\n' "$$DATA" "$$FOLDS" > $@
+
+runs/cars-a/evaluation.json: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope | .venv/ready
+\t$(RUN).evaluate $(DATA_OPTIONS) --folds "$$FOLDS" --recipe a
+
+submissions/cars-a.csv.gz: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope runs/cars-a/evaluation.json | .venv/ready
+\t$(RUN).predict $(DATA_OPTIONS) --folds "$$FOLDS" --recipe a
 
 """
 
@@ -130,10 +136,14 @@ class TestRules:
         pattern = "$(patsubst %,runs/hq-{}/fold%/weights.safetensors,$(or $(FOLDS),0 1 2))"
         assert f"TRAINED := {pattern.format('a')} {pattern.format('b')}" in lines
         targets = [line.partition(":")[0] for line in lines if "| .venv/ready" in line]
-        weights = [f"runs/hq-{name}/fold{fold}/weights.safetensors" for name in "ab" for fold in (0, 1, 2, "all")]
-        assert targets == ["folds/hq.csv", *weights, "runs/hq-a+b/evaluation.json", "submissions/hq-a+b.csv.gz"]
+        made = [".options", *(f"fold{fold}/weights.safetensors" for fold in (0, 1, 2, "all"))]
+        runs = [f"runs/hq-{name}/{file}" for name in "ab" for file in made]
+        assert targets == ["folds/hq.csv", *runs, "runs/hq-a+b/evaluation.json", "submissions/hq-a+b.csv.gz"]
         assert any(line.startswith("runs/hq-b/fold2/") and "runs/hq-b/.options" in line for line in lines)
-        assert any(line.startswith("runs/hq-a+b/evaluation.json: runs/hq-a+b/.scope $(TRAINED)") for line in lines)
+        assert any(
+            line.startswith("runs/hq-a+b/evaluation.json: runs/hq-a/.options runs/hq-b/.options $(TRAINED)")
+            for line in lines
+        )
         (single,) = [line for line in lines if line.startswith("TRAINED_FOLD")]
         assert "$(error RECIPE=a+b is an ensemble; train one of its recipes, or all with make train-all)" in single
 

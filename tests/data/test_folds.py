@@ -96,9 +96,10 @@ def test_table_reads_back(saved, samples):
     assert set(fold_of.values()) == {0, 1}
 
 
-def test_ids_are_texts(samples, tmp_path):
+@pytest.mark.parametrize("ids", [("01", "1", "NA", ""), ("01", "1", "02", "2")])
+def test_ids_are_texts(samples, tmp_path, ids):
     """Neither 01 nor NA is a number."""
-    odd = [replace(sample, id=id, group=id) for sample, id in zip(samples, ("01", "1", "NA", ""), strict=False)]
+    odd = [replace(sample, id=id, group=id) for sample, id in zip(samples, ids, strict=False)]
     table = make_folds(odd, [0.2] * 4, 2)
     save_folds(table, tmp_path / "odd.csv")
     assert read_folds(tmp_path / "odd.csv", odd) == dict(zip(table.id, table.fold, strict=True))

@@ -12,6 +12,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pipeline.data.masks import read_mask
 from pipeline.data.rle import (
     RleFormat,
+    _find_changes,
+    _join_numbers,
+    _parse_numbers,
     count_overlap,
     expand_runs,
     mask_to_rle,
@@ -196,3 +199,72 @@ def test_real_column_major_rows(shared_nuclei):
     for row in rows:
         mask = read_mask(shared_nuclei / "train" / "masks" / f"{row['id']}.png", positive=255)
         assert mask_to_rle(mask, COLUMNS) == row["rle_mask"], row["id"]
+
+
+LONG = arrays(bool, st.integers(1, 200), elements=st.sampled_from([False, True]), fill=st.nothing())
+STRETCHES = st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=1, max_size=12).map(
+    lambda parts: np.concatenate([np.full(length, value) for value, length in parts])
+)
+"""Long runs of equal pixels, so that many words of eight pixels are equal."""
+STRIPES = st.tuples(arrays(bool, st.integers(1, 16)), st.integers(1, 12)).map(lambda parts: np.tile(*parts))
+
+
+@given(LONG | STRETCHES | STRIPES)
+def test_changes_are_found_at_any_position(pixels):
+    changes = [position for position in range(1, len(pixels)) if pixels[position] != pixels[position - 1]]
+    assert _find_changes(pixels).tolist() == changes
+
+
+@pytest.mark.parametrize("largest", [1, 9, 10, 99, 2_455_040, 2**31, 2**32 - 1, 2**32, 10**9, 9_999_999_999, 2**62])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 500])
+def test_many_numbers_are_written_as_python_writes_them(largest, count):
+    rng = np.random.default_rng(count)
+    numbers = (largest * rng.random(count) ** 8).astype(np.int64)
+    numbers[rng.integers(count)] = largest
+    assert _join_numbers(numbers) == " ".join(map(str, numbers.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("1 2\t3\r\n4", [1, 2, 3, 4]),
+        (" 007 0 ", [7, 0]),
+        (f"{2**63 - 1} 1", [2**63 - 1, 1]),
+        (f"{2**63 - 2}", [2**63 - 2]),
+        ("1\f2\v3", [1, 2, 3]),
+    ],
+)
+def test_numbers_are_separated_by_any_white_space(text, numbers):
+    assert _parse_numbers(text).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["1 X", "1 2X", "X", "1,2", "1.0", "+1", "1_0", "1-2", "1e3", "\u00b2", "\u0663", "0x1"]
+)
+def test_other_text_is_no_number(text):
+    with pytest.raises(ValueError, match="is not an integer"):
+        _parse_numbers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels", "runs"),
+    [
+        ("1 1", 1, [[0, 1]]),
+        ("1 4", 4, [[0, 4]]),
+        ("4 1", 4, [[3, 1]]),
+        ("1 2 3 2", 4, [[0, 2], [2, 2]]),
+        ("1 1", 2**62, [[0, 1]]),
+        (f"{2**61} 1", 2**62 + 1, [[2**61 - 1, 1]]),
+    ],
+)
+def test_runs_may_touch_each_other_and_the_ends(text, pixels, runs):
+    assert parse_rle(text, pixels).tolist() == runs
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [("0 1", 9), ("1 0", 9), ("1 2 2 2", 9), ("9 2", 9), ("10 1", 9), ("1 10", 9), (f"1 1 2 {2**63 - 1}", 2**63 - 1)],
+)
+def test_runs_outside_or_out_of_order_are_refused(text, pixels):
+    with pytest.raises(ValueError, match=r"run [12] "):
+        parse_rle(text, pixels)

@@ -192,3 +192,13 @@ def test_tables_that_do_not_match_are_refused(tables, tmp_path):
     with pytest.raises(UserError) as error:
         describe_gain([before])
     assert str(error.value) == 'FILES: names 1 files; give two: FILES="before/oof.csv after/oof.csv"'
+
+
+def test_ids_classes_and_groups_are_texts(tmp_path):
+    """Neither 1 and 01 nor NA and an empty text are the same."""
+    rows = [("1", "1", "7"), ("1", "01", "07"), ("01", "1", "7"), ("01", "01", "07")]
+    for name, score in (("before.csv", 0.5), ("after.csv", 0.75)):
+        lines = [f"{id},{label},{group},{score}" for id, label, group in rows]
+        (tmp_path / name).write_text("\n".join(["id,class,group,score", *lines]) + "\n")
+    gain = paired_gain(tmp_path / "before.csv", tmp_path / "after.csv")
+    assert (gain.images, gain.groups, gain.gain.value) == (4, 2, 0.25)

@@ -219,6 +219,14 @@ def test_a_mask_of_exactly_the_smallest_area_is_scored(competition):
     assert grid[128].tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
+def test_a_mask_below_the_smallest_area_counts_as_empty(competition):
+    metric = load_metric(changed_competition(competition, masks__may_be_empty=True))
+    mask = np.zeros((1, 40, 50), bool)
+    mask[0, 0, :2] = True
+    grid = metric.score_grid(metric.observe(torch.from_numpy(mask).float(), Truth(np.zeros_like(mask))))[0]
+    assert grid[128].tolist() == [0, 0, 0, 0, 1, 1, 1], "an empty prediction of an empty mask is right"
+
+
 def test_score_grid_of_instance_metrics_equals_labeling(competition):
     objects = changed_competition(competition, metric="map_iou", csv__rows="instance", masks__may_be_empty=True)
     metric = load_metric(objects)

@@ -100,7 +100,7 @@ mutate: .venv/ready ## run mutation tests on the pure functions
 	$(PY) -m tests.mutants
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
-torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb every stage, or TARGET=train, at random moments
+torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random
 audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
 architecture: .venv/ready ## draw docs/architecture.svg from the imports
 	$(RUN).draw_architecture

@@ -31,7 +31,7 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
   overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format \
-  mutate fuzz audit architecture clean clean-all
+  mutate fuzz torture audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -100,8 +100,8 @@ mutate: .venv/ready ## run mutation tests on the pure functions
 	$(PY) -m tests.mutants
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
-audit: .venv/ready ## look up known vulnerabilities and licenses of the locked packages
-	$(PY) -m tests.audit
+torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random
+audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
 architecture: .venv/ready ## draw docs/architecture.svg from the imports
 	$(RUN).draw_architecture
 clean: ## delete what the demonstration and the tests made

@@ -62,7 +62,14 @@ def recipe() -> Recipe:
             "name": "tiny",
             "input": {"size": [64, 48]},
             "network": {"name": "unet", "width": 8, "depth": 2},
-            "train": {"epochs": 8, "batch_size": 2, "learning_rate": 0.03, "precision": "float32", "ema_decay": 0.5},
+            "train": {
+                "epochs": 8,
+                "batch_size": 2,
+                "learning_rate": 0.03,
+                "precision": "float32",
+                "ema_decay": 0.5,
+                "validate_every": 8,
+            },
             "predict": {"flips": ["none", "horizontal"]},
         }
     )

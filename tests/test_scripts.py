@@ -140,8 +140,7 @@ def test_two_recipes_are_averaged(workplace, call, untouched_runs, untouched_tab
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+@pytest.mark.parametrize(("kill", "number", "code"), [(os.kill, signal.SIGTERM, 143), (os.killpg, signal.SIGINT, 130)])
 def test_a_stopped_prediction_says_one_sentence(workplace, untouched_runs, number, code, kill):
     """As a process of its own, and as a process group, which a terminal or a scheduler signals as a whole."""
     shutil.copytree(untouched_runs, "runs/tiny")

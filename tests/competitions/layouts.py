@@ -13,10 +13,10 @@ from PIL import Image
 from tests.competitions.shapes import (
     box_mask,
     ellipse_mask,
+    independent_rle,
     paint,
     save_image,
     separate_objects,
-    slow_rle,
     write_rows,
 )
 
@@ -39,7 +39,7 @@ def write_nuclei_instances(root: Path, rng: np.random.Generator, train: int, tes
         folder = root / f"stage1_{part}" / id
         image = paint(rng, size, [(mask, BRIGHT) for mask in objects])
         save_image(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]), folder / "images" / f"{id}.png")
-        rows = [(id, slow_rle(mask, "column")) for mask in objects]
+        rows = [(id, independent_rle(mask, "column")) for mask in objects]
         if part == "train":
             labels += rows
             (folder / "masks").mkdir()
@@ -60,7 +60,7 @@ def write_tgs_salt(root: Path, rng: np.random.Generator, train: int, test: int) 
         part, id, size = "train" if number < train else "test", _hex_name(rng, 10), (101, 101)
         mask = ellipse_mask(size, rng.uniform(20, 80, 2), rng.uniform(15, 35, 2)) & (number % 3 > 0)
         save_image(paint(rng, size, [(mask, BRIGHT)]), root / part / "images" / f"{id}.png")
-        rows[part].append((id, slow_rle(mask, "column")))
+        rows[part].append((id, independent_rle(mask, "column")))
         if part == "train":
             (root / "train" / "masks").mkdir(exist_ok=True)
             Image.fromarray(mask.astype(np.uint16) * 65535).save(root / "train" / "masks" / f"{id}.png")
@@ -80,7 +80,7 @@ def write_airbus_ship(root: Path, rng: np.random.Generator, train: int, test: in
             for center in ((180, 200), (560, 520))[: 1 + number % 2] + rng.uniform(-40, 40, 2)
         ]  # fmt: skip
         save_image(paint(rng, size, [(mask, BRIGHT) for mask in ships]), root / f"{part}_v2" / id)
-        rows[part] += [(id, slow_rle(mask, "column")) for mask in ships] or [(id, "")]
+        rows[part] += [(id, independent_rle(mask, "column")) for mask in ships] or [(id, "")]
     header = ("ImageId", "EncodedPixels")
     write_rows(root / "train_ship_segmentations_v2.csv", header, rows["train"])
     ids = list(dict.fromkeys(id for id, _ in rows["test"]))
@@ -109,11 +109,12 @@ def write_severstal_steel(root: Path, rng: np.random.Generator, train: int, test
             for _, later in painted[index + 1 :]:
                 mask &= ~later
             if part == "train" and mask.any():
-                labels.append((id, defect, slow_rle(mask, "column")))
+                labels.append((id, defect, independent_rle(mask, "column")))
         if part == "test":
             sample += [(id, "1 1", defect) for defect in (1, 2, 3, 4)]
             solution += [
-                (id, slow_rle(masks[defect], "column") if defect in masks else "", defect) for defect in (1, 2, 3, 4)
+                (id, independent_rle(masks[defect], "column") if defect in masks else "", defect)
+                for defect in (1, 2, 3, 4)
             ]
     write_rows(root / "train.csv", ("ImageId", "ClassId", "EncodedPixels"), labels)
     write_rows(root / "sample_submission.csv", header, sample)
@@ -133,12 +134,12 @@ def write_understanding_clouds(root: Path, rng: np.random.Generator, train: int,
             mask = box_mask((525, 350), center, radius) & ((number + index) % 3 > 0)
             image[mask] += channels[name]
             if part == "train":
-                text = slow_rle(np.kron(mask, np.ones((4, 4), bool)), "column")
+                text = independent_rle(mask.repeat(4, axis=0).repeat(4, axis=1), "column")
             else:
-                text = slow_rle(mask, "column")
+                text = independent_rle(mask, "column")
             rows[part].append((f"{id}_{name}", text))
         image = (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
-        save_image(np.kron(image, np.ones((4, 4, 1), np.uint8)), root / f"{part}_images" / id)
+        save_image(image.repeat(4, axis=0).repeat(4, axis=1), root / f"{part}_images" / id)
     write_rows(root / "train.csv", header, rows["train"])
     write_rows(root / "sample_submission.csv", header, [(id, "1 1") for id, _ in rows["test"]])
     write_rows(root / "solution.csv", header, rows["test"])
@@ -164,7 +165,7 @@ def write_sartorius_cells(root: Path, rng: np.random.Generator, train: int, test
         save_image(paint(rng, size, [(mask, BRIGHT) for mask in cells]), root / part / f"{id}.png")
         kind = ("cort", "shsy5y", "astro")[number % 3]
         for mask in cells:
-            text = slow_rle(mask, "row")
+            text = independent_rle(mask, "row")
             if part == "train":
                 labels.append(
                     (id, text, 704, 520, kind, "11h30m00s", "2020-11-01", f"{kind}[plate]_{number // 2}", "0 days")

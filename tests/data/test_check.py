@@ -335,5 +335,28 @@ def test_findings_are_formatted_as_a_table(data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["carvana", "nuclei"])
-def test_practice_data_has_no_findings(name: str, request: pytest.FixtureRequest) -> None:
-    assert check_data(load_competition(name), request.getfixturevalue(f"shared_{name}")) == []
+def test_practice_data_has_no_findings(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Every eighth car with all its views, and all nuclei."""
+    competition, data = load_competition(name), request.getfixturevalue(f"shared_{name}")
+    if competition.groups:
+        data = link_some_groups(competition, data, tmp_path)
+    assert check_data(competition, data) == []
+
+
+def link_some_groups(competition: Competition, source: Path, target: Path) -> Path:
+    """Link the files of every eighth training and test group, and copy their rows of the CSV files."""
+    kept: set[str] = set()
+    for folder in filter(None, (competition.images.train, competition.images.test, competition.masks.train)):
+        (target / folder).mkdir(parents=True)
+        names = sorted(path.name for path in (source / folder).iterdir())
+        groups = {name.split("_")[0]: None for name in names}
+        chosen = list(groups)[::8]
+        for name in names:
+            if name.split("_")[0] in chosen:
+                (target / folder / name).symlink_to(source / folder / name)
+                kept.add(name)
+    assert len(kept) > 200
+    for name in filter(None, (competition.csv.train, competition.csv.sample)):
+        header, *rows = (source / name).read_text().splitlines(keepends=True)
+        (target / name).write_text("".join([header, *(row for row in rows if row.split(",")[0] in kept)]))
+    return target

@@ -108,7 +108,7 @@ def test_learns_one_image(name):
     target[:, :, 16:48, 20:44] = 1
     image[:, :, 16:48, 20:44] += 100
     optimizer, losses = torch.optim.Adam(model.parameters(), 0.01), []
-    for _ in range(60):
+    for _ in range(20 if name.startswith("smp") else 60):
         value = F.binary_cross_entropy_with_logits(model(image), target)
         optimizer.zero_grad()
         value.backward()
@@ -210,11 +210,10 @@ class TestWeightsFiles:
             "import sys; from pathlib import Path; from pipeline.models.checkpoint import load_weights, save_weights;"
             "save_weights(Path(sys.argv[2]), *load_weights(Path(sys.argv[1])))"
         )
-        for seed in ("1", "2"):
-            files = (str(tmp_path / "w.safetensors"), str(tmp_path / f"{seed}.safetensors"))
-            environment = {**os.environ, "PYTHONHASHSEED": seed}
-            subprocess.run([sys.executable, "-c", code, *files], env=environment, check=True)
-            assert Path(files[1]).read_bytes() == Path(files[0]).read_bytes()
+        files = (str(tmp_path / "w.safetensors"), str(tmp_path / "again.safetensors"))
+        environment = {**os.environ, "PYTHONHASHSEED": "1"}  # this process has another one
+        subprocess.run([sys.executable, "-c", code, *files], env=environment, check=True)
+        assert Path(files[1]).read_bytes() == Path(files[0]).read_bytes()
 
     def test_fingerprint_is_that_of_the_model_not_of_its_training(self, tmp_path, recipe):
         path, model = tmp_path / "w.safetensors", build_model(recipe.network)

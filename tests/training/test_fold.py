@@ -72,13 +72,13 @@ def test_learns_and_leaves_a_complete_run(train):
     [
         {"network": {"name": "unet", "width": 8, "depth": 2}},
         {"network": {"name": "unet", "width": 8, "depth": 2}, "train__optimizer": "muon"},
-        {"network": {"name": "FPN", "encoder": "resnet18"}},
+        {"network": {"name": "FPN", "encoder": "timm-mobilenetv3_small_minimal_100"}},
     ],
     ids=["unet", "muon", "dropout"],
 )
 def test_resumes_to_the_same_weights(train, changes):
     """Stopped after every single step, also within epochs, or never: bit for bit the same weights."""
-    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, **changes}
+    changes = {"augment__brightness": 0.2, "augment__rotate": 10.0, "train__validate_every": 2, **changes}
     straight = train("straight", **changes)
     stops = 0
     while not (interrupted := train("interrupted", minutes=0.0, **changes)).weights.exists():
@@ -90,7 +90,7 @@ def test_resumes_to_the_same_weights(train, changes):
     assert all(torch.equal(left[key], right[key]) for key in left)
     for one, other in zip(read_metrics(straight), read_metrics(interrupted), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
-        assert one["dice"] == other["dice"]
+        assert one.get("dice") == other.get("dice")
 
 
 @pytest.mark.slow

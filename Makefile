@@ -41,7 +41,7 @@ setup: .venv/ready ## install the packages into .venv (done automatically)
 .venv/ready: requirements.lock
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	$(PY) -m uv pip sync --quiet --require-hashes --python $(PY) requirements.lock
+	$(PY) -m uv pip sync --quiet --compile-bytecode --require-hashes --python $(PY) requirements.lock
 	@touch $@
 lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
 	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock

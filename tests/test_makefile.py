@@ -102,8 +102,9 @@ def write_python(place: Path, command: str) -> None:
 
 
 def run_make(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run make without the variables of the surrounding make."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    """Run make without the variables of the surrounding make; its SET and SEED would count as given, even if empty."""
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SET", "SEED")
+    inherited = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
         ["make", f"PYTHON={PYTHON}", *arguments],
         cwd=place,

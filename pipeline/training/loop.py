@@ -112,8 +112,10 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
 
 def _report(state: TrainState, context: TrainContext, figures: Sequence[torch.Tensor], learning_rate: float) -> float:
     """Log and check the means of the last steps; return the mean loss."""
-    loss, true_area, predicted_area = torch.stack(list(figures)).mean(dim=0).tolist()
-    state.epoch_loss += loss * len(figures)
+    # Sums of float32 in float64 are exact, so the mean of an epoch does not depend on where it was interrupted.
+    sums = torch.stack(list(figures)).cpu().double().sum(dim=0)
+    loss, true_area, predicted_area = (sums / len(figures)).tolist()
+    state.epoch_loss += sums[0].item()
     context.monitor.update(
         step=state.step, steps=len(figures), loss=loss, true_area=true_area, predicted_area=predicted_area
     )

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,10 +122,9 @@ def _stop(number: int, *codes: int, group: bool = False) -> "Kind":
 def _fill_disk(_: Bench, command: Command, folder: Path) -> Verdict:
     filler = folder / "filler"
     if folder.is_mount():
-        with filler.open("wb") as file:
-            free = shutil.disk_usage(folder).free
-            if free:
-                os.posix_fallocate(file.fileno(), 0, free)
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
     else:
         # Without the right to mount: every write of the running processes fails as if the disk could take no more.
         for process in command.members():

@@ -89,9 +89,9 @@ demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in so
 data/demo/solution.csv: | .venv/ready
 	$(RUN).render --out data/demo
 test: .venv/ready ## run all tests
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist worksteal
 test-fast: .venv/ready ## run the fast tests
-	$(PY) -m pytest -n auto -m "not slow"
+	$(PY) -m pytest -n auto --dist worksteal -m "not slow"
 lint: .venv/ready ## check style and types
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 format: .venv/ready ## format the code

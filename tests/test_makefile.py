@@ -298,6 +298,7 @@ class TestStages:
         (place / fold_run(runs_folder("carvana", "cpu"), 3).weights).unlink()
         assert make("evaluate", both) == ["train", "evaluate"], "what is missing, and what depends on it"
 
+    @pytest.mark.slow
     def test_all_folds_of_every_competition_are_trained(self, place):
         for path in sorted((ROOT / "competitions").glob("*.toml")):
             done = run_make(place, "-n", "train-all", f"COMPETITION={path.stem}", "RECIPE=demo")
@@ -577,8 +578,8 @@ class TestTargets:
         done = run_make(place, "-n", "test", "test-fast", "lint", "format")
         commands = [line for line in done.stdout.splitlines() if line]
         assert commands == [
-            ".venv/bin/python -m pytest -n auto",
-            '.venv/bin/python -m pytest -n auto -m "not slow"',
+            ".venv/bin/python -m pytest -n auto --dist worksteal",
+            '.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"',
             ".venv/bin/python -m ruff check . && .venv/bin/python -m ruff format --check . && .venv/bin/python -m mypy",
             ".venv/bin/python -m ruff format . && .venv/bin/python -m ruff check --fix .",
         ]

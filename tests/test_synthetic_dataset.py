@@ -115,6 +115,7 @@ def test_every_body_type_has_model_names():
     assert set(MODEL_NAMES) == set(BODY_SHAPES)
 
 
+@pytest.mark.slow
 def test_images_and_masks_have_the_competitions_formats(dataset):
     for path in itertools.chain((dataset / "train").iterdir(), (dataset / "test").iterdir()):
         with Image.open(path) as image:

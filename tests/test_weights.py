@@ -95,6 +95,7 @@ def test_trained_recipes_are_named_where_the_asked_one_is_not_trained(tmp_path, 
         default_weights("nuclei", "best")
 
 
+@pytest.mark.slow
 def test_real_cars_are_segmented(shared_carvana, tmp_path):
     """One view of each of four test cars; the card promises more on all of them."""
     carvana = load_competition("carvana")

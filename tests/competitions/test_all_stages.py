@@ -109,6 +109,7 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     assert scores.score.mean() > trivial.score.mean() + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> None:
     """The check refuses no correct submission, and the metric of the ground truth is 1."""

@@ -239,6 +239,7 @@ class TestAnyText:
     )  # fmt: skip
     TEXT = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
 
+    @pytest.mark.slow
     @settings(deadline=2000, max_examples=300)
     @given(text=TEXT)
     def test_file(self, tmp_path_factory, text):

@@ -25,6 +25,7 @@ def flat(competition: Competition) -> dict[str, object]:
     return {key: value for key, value in values.items() if key not in UNKNOWN and key.split(".")[0] not in UNKNOWN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_the_draft_is_the_shipped_file_but_for_what_the_files_do_not_tell(name, tmp_path, monkeypatch):
     data = tmp_path / "download"

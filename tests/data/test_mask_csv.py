@@ -95,6 +95,7 @@ ANY_ROW = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(rows=st.lists(ANY_ROW), packed=st.booleans())
 def test_any_row_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list, packed: bool) -> None:

@@ -188,7 +188,7 @@ def test_real_rows_byte_for_byte(shared_carvana):
     with (shared_carvana / "train_masks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1536
-    for row in rows[::3]:  # all 16 views of a turntable
+    for row in rows[::7]:  # all 16 views of a turntable
         mask = read_mask(shared_carvana / "train_masks" / row["img"].replace(".jpg", "_mask.gif"), positive=1)
         assert mask_to_rle(mask) == row["rle_mask"], row["img"]
         assert np.array_equal(rle_to_mask(row["rle_mask"], mask.shape), mask), row["img"]

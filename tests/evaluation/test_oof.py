@@ -35,6 +35,7 @@ from tests.inference.models import CPU
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_every_image_is_scored_by_the_fold_that_has_not_seen_it(self, competition, recipe, data, table, trained):
         result, scores = evaluate_oof(competition, [recipe], data, table, [trained], [0, 1], trained)
         assert len(scores) == 12

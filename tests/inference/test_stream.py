@@ -165,6 +165,7 @@ class TestSubmission:
         assert calls == 3
         assert again.read_bytes() == out.read_bytes()
 
+    @pytest.mark.slow
     def test_ensemble_weights_are_used(self, competition, recipe, small, data, trained, trained_small, tmp_path):
         recipes, weights = [recipe, small], [self.weights(trained), self.weights(trained_small)]
 

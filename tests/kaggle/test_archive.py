@@ -112,6 +112,7 @@ def test_other_compressions_are_refused(tmp_path: Path, method: int) -> None:
         list_members(tmp_path / "train.zip", tmp_path / "train")
 
 
+@pytest.mark.slow
 @settings(deadline=5000, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6))
 def test_any_damage_is_refused_or_unpacked_inside_the_folder(

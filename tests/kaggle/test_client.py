@@ -15,6 +15,8 @@ from tests.helpers import changed_competition
 from tests.kaggle.helpers import FAST_RETRY, SLUG
 from tests.standin.server import StandinServer
 
+pytestmark = pytest.mark.slow
+
 
 def test_lists_files_of_several_pages(client: KaggleClient, standin: StandinServer) -> None:
     standin.backend.page_size = 4

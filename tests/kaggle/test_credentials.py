@@ -22,6 +22,8 @@ from pipeline.recipe import Recipe
 from tests.kaggle.helpers import FAST_RETRY, SLUG, fetch, only_files
 from tests.standin.server import StandinServer
 
+pytestmark = pytest.mark.slow
+
 
 def test_errors_contain_no_credentials(
     client: KaggleClient, standin: StandinServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

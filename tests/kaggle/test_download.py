@@ -24,6 +24,8 @@ from tests.kaggle.helpers import (
 )
 from tests.standin.server import StandinServer
 
+pytestmark = pytest.mark.slow
+
 REQUIRED = [
     "train_masks.csv.zip",
     "sample_submission.csv.zip",

@@ -77,6 +77,7 @@ def test_a_competition_is_downloaded_submitted_and_scored(
     assert "Team Threshold" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["download", "scores", "leaderboard"])
 def test_denied_access_is_one_sentence_without_credentials(
     standin: StandinServer, tmp_path: Path, run_script: RunScript, script: str

@@ -16,6 +16,8 @@ from pipeline.kaggle.records import DownloadRecords
 from tests.kaggle.helpers import fetch, start_python
 from tests.standin.server import StandinServer
 
+pytestmark = pytest.mark.slow
+
 
 def offer_large_archive(standin: StandinServer, megabytes: int) -> bytes:
     """Offer large training images, and return their content.

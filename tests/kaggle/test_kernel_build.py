@@ -20,6 +20,7 @@ from tests.standin.server import StandinServer
 METADATA_FILE = "kernel-metadata.json"
 
 
+@pytest.mark.slow
 def test_the_client_pushes_the_folder(
     tiny: Competition, recipe: Recipe, standin: StandinServer, tmp_path: Path
 ) -> None:
@@ -47,6 +48,7 @@ def test_the_client_pushes_the_folder(
     }
 
 
+@pytest.mark.slow
 def test_the_same_source_gives_the_same_files(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
     first = write_kernel(tiny, [recipe], tmp_path / "one", "ada")
     second = write_kernel(tiny, [recipe], tmp_path / "two", "ada")

@@ -13,6 +13,7 @@ from tests.kaggle.helpers import SLUG, start_python
 from tests.standin.server import StandinServer
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_too_long_is_stopped(standin: StandinServer) -> None:
     standin.faults.add("ListDataFiles", "slow", amount=30)
     started = time.monotonic()
@@ -21,6 +22,7 @@ def test_a_client_that_takes_too_long_is_stopped(standin: StandinServer) -> None
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_a_client_ends_when_its_parent_is_killed(standin: StandinServer) -> None:
     standin.faults.add("ListDataFiles", "slow", amount=20)
     code = "from pipeline.kaggle.client import KaggleClient; KaggleClient('tiny-cars').list_files()"

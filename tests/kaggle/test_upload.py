@@ -24,6 +24,8 @@ from tests.kaggle.helpers import FAST_RETRY, SLUG, make_entry, make_submission, 
 from tests.standin.backend import StoredSubmission
 from tests.standin.server import StandinServer
 
+pytestmark = pytest.mark.slow
+
 FAST_POLL = PollPolicy(interval_s=0.2, timeout_s=8.0, arrival_attempts=2, arrival_interval_s=0.1)
 Send = Callable[..., LedgerEntry]
 

@@ -154,6 +154,7 @@ def test_best_iou_of_each_object():
 PROBABILITIES = arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32))
 
 
+@pytest.mark.slow
 @given(PROBABILITIES, arrays(bool, (5, 6)), st.booleans())
 def test_counts_by_threshold_are_those_of_binarized_masks(probability, truth, may_be_empty):
     """The histogram and `binarize` agree on every mask, where it may not be empty too."""

@@ -133,6 +133,7 @@ def test_unknown_architecture_and_encoder_are_named():
         build_model(SMPConfig(name="Unet", encoder="resnet9000"))
 
 
+@pytest.mark.slow
 def test_encoder_weights_are_loaded_from_a_file(tmp_path):
     from safetensors.torch import save_file
 

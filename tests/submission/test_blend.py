@@ -32,6 +32,7 @@ def pixel_vote(masks: list[np.ndarray], weights: list[int]) -> np.ndarray:
     return 2 * sum(weight * mask.astype(int) for mask, weight in zip(masks, weights, strict=True)) > sum(weights)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=500)
 @given(vote=votes(), order=st.sampled_from(["row", "column"]))
 def test_vote_on_runs_equals_the_vote_on_pixels(vote: tuple[list[np.ndarray], list[int]], order: str) -> None:

@@ -277,6 +277,7 @@ def test_a_truncated_file_is_noticed(tmp_path_factory: pytest.TempPathFactory, e
     assert not report.good or "incomplete" in report.warnings[0].reason
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(mask=hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), data=st.data())
 def test_breaks_equal_those_of_pixels(mask: np.ndarray, data: st.DataObject) -> None:

@@ -16,6 +16,7 @@ def change(recipe):
     return lambda **changes: changed_recipe(recipe, **changes)
 
 
+@pytest.mark.slow
 def test_known_multiply_adds_of_the_64_1024_unet(change):
     """452 G at 640×960."""
     unet = {"name": "unet", "width": 64, "depth": 4, "up": "transpose"}
@@ -33,6 +34,7 @@ def test_multiply_adds_of_a_tiny_unet_counted_by_hand(change):
     assert cost.forward_flops == 2 * by_hand * cost.batch_size
 
 
+@pytest.mark.slow
 def test_cost_grows_with_size_batch_and_classes(change):
     one, two, large = (
         estimate_cost(change(train__batch_size=batch, input__size=size))

@@ -50,6 +50,7 @@ def read_metrics(run: Run) -> list[dict]:
     return [json.loads(line) for line in run.metrics.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_learns_and_leaves_a_complete_run(train):
     run = train(train__epochs=8)
     history = read_metrics(run)
@@ -89,7 +90,7 @@ def test_resumes_to_the_same_weights(train, changes):
     left, right = (load_weights(run.weights)[0].state_dict() for run in (straight, interrupted))
     assert all(torch.equal(left[key], right[key]) for key in left)
     for one, other in zip(read_metrics(straight), read_metrics(interrupted), strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+        assert one["loss"] == other["loss"]
         assert one.get("dice") == other.get("dice")
 
 
@@ -107,6 +108,7 @@ def test_golden_curve(train):
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(train, caplog):
     run = train()
     before = run.weights.read_bytes()
@@ -116,6 +118,7 @@ def test_a_finished_run_is_not_trained_again(train, caplog):
     assert run.weights.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_of_another_recipe_is_renamed(train, caplog):
     run = train()
     before = run.weights.read_bytes()
@@ -126,6 +129,7 @@ def test_a_run_of_another_recipe_is_renamed(train, caplog):
     assert run.weights.read_bytes() != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0.0, None], ids=["unfinished", "finished"])
 def test_a_run_of_another_split_is_renamed(train, table, minutes):
     """Resuming would train on images that are now validation images."""
@@ -161,6 +165,7 @@ def test_sigint_finishes_the_step_and_saves_a_checkpoint(train, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_trains_without_ema_and_with_other_optimizers(train, optimizer):
     run = train(optimizer, train__epochs=1, train__ema_decay=0.0, train__optimizer=optimizer)
@@ -184,6 +189,7 @@ def test_unknown_fold_and_large_batch_are_refused(competition, recipe, data, tab
         train(train__batch_size=64)
 
 
+@pytest.mark.slow
 def test_the_model_sees_the_sizes_of_the_schedule(train, monkeypatch):
     seen, step = [], loop_module.train_step
     monkeypatch.setattr(loop_module, "train_step", lambda s, x, y, *rest: seen.append((x, y)) or step(s, x, y, *rest))
@@ -225,6 +231,7 @@ class TestSanityChecks:
             train()
         assert not Run(tmp_path / "run").weights.exists()
 
+    @pytest.mark.slow
     def test_full_disk(self, train, monkeypatch):
         def full(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -274,6 +281,7 @@ class TestOneTrainingPerFolder:
         train(minutes=0.0)
         assert not run.lock.exists()
 
+    @pytest.mark.slow
     def test_finished_fold_needs_no_writable_disk(self, train, monkeypatch):
         train()
 
@@ -318,6 +326,7 @@ def test_samples_do_not_depend_on_workers_and_threads(competition, data):
         torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_weights(train):
     changes = {"augment__rotate": 10.0, "train__epochs": 2}
     first, second, other = (

@@ -93,8 +93,7 @@ def test_a_unet_learns_faster_with_muon_than_with_adam():
             steps.step()
         return value.item()
 
-    rates = (0.003, 0.01, 0.03)
-    assert min(loss_after("muon", rate) for rate in rates) < 0.9 * min(loss_after("adam", rate) for rate in rates)
+    assert loss_after("muon", 0.03) < 0.9 * min(loss_after("adam", rate) for rate in (0.003, 0.01, 0.03))
 
 
 @pytest.mark.parametrize(("ratio", "sign"), [(2.15, 1), (2.18, -1)])

@@ -58,6 +58,7 @@ def test_required_packages_can_be_imported(name):
     importlib.import_module(MODULES.get(name, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_required_programs_start(program, tmp_path):
     """The Kaggle client writes into the home folder, so it gets another one."""

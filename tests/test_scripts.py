@@ -332,6 +332,7 @@ class TestCommandLine:
         assert [script for script, (message, *modules) in found.items() if modules] == []
         assert all(message.startswith("error: ") for message, *_ in found.values())
 
+    @pytest.mark.slow
     def test_help_imports_nothing_that_is_slow(self, workplace):
         found = self.imported(
             [(script, "--help") for script in SCRIPTS], ("torch", "numpy", "pandas", "pydantic", "PIL")

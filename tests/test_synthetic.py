@@ -15,6 +15,8 @@ from pipeline.synthetic.studio import shade_faces
 from pipeline.synthetic.surface import FRONT, LEFT, REAR, RIGHT, TOP, BodySurface
 from pipeline.synthetic.turntable import render_view
 
+pytestmark = pytest.mark.slow
+
 SIZE = (190, 126)
 
 
@@ -168,7 +170,6 @@ def test_mirrors_reflect_the_floor_and_the_lamps():
         np.testing.assert_allclose(color, [[255 * brightness ** (1 / 2.2)] * 3 + [255]], rtol=1e-3)
 
 
-@pytest.mark.slow
 def test_masks_are_one_car_in_the_center(views):
     for _, mask in views:
         assert mask.dtype == bool

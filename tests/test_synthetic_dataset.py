@@ -17,6 +17,8 @@ from pipeline.synthetic.dataset import MODEL_NAMES, write_synthetic_dataset
 from pipeline.synthetic.scene import VIEWS
 from pipeline.synthetic.turntable import render_view
 
+pytestmark = pytest.mark.slow
+
 SIZE = (190, 126)
 SEED = 5
 TWO_CARS = {"train_cars": 1, "test_cars": 1, "size": SIZE, "seed": SEED}
@@ -115,7 +117,6 @@ def test_every_body_type_has_model_names():
     assert set(MODEL_NAMES) == set(BODY_SHAPES)
 
 
-@pytest.mark.slow
 def test_images_and_masks_have_the_competitions_formats(dataset):
     for path in itertools.chain((dataset / "train").iterdir(), (dataset / "test").iterdir()):
         with Image.open(path) as image:
@@ -154,7 +155,6 @@ def test_views_of_a_car_differ(dataset):
         assert (one != other).sum() > 0.01 * one.sum()
 
 
-@pytest.mark.slow
 def test_files_do_not_depend_on_the_number_of_workers(dataset, tmp_path):
     parallel = tmp_path / "data"
     write_synthetic_dataset(parallel, **TWO_CARS, workers=2)

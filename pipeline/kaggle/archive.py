@@ -29,6 +29,8 @@ _BATCH_SIZE = 64
 _CHUNK = 1 << 20
 _MAX_NAME_BYTES = 255
 """Longest name of a file or folder on common file systems."""
+_TEMPORARY_BYTES = 12
+"""What `_temporary` adds to a name, at most."""
 _MAX_PATH_BYTES = 1024
 """Longest path of an entry."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -197,10 +199,10 @@ def _require_plain_file(path: Path, entry: zipfile.ZipInfo) -> None:
     distrust = "download it again, and do not use it if it stays so"
     if name.startswith("/") or "\\" in name or ":" in name or "\0" in name or ".." in name.split("/"):
         raise UserError(path, f"entry {name!r} would be written outside the folder", distrust)
-    longest = max((len(os.fsencode(part)) for part in PurePosixPath(name).parts), default=0)
+    lengths = [len(os.fsencode(part)) for part in PurePosixPath(name).parts]
     # While it is unpacked, a file has a longer name.
-    temporary = len(os.fsencode(_temporary(Path(name)).name)) if longest else 0
-    if not 0 < max(longest, temporary) <= _MAX_NAME_BYTES or len(os.fsencode(name)) > _MAX_PATH_BYTES:
+    longest = max(*lengths, lengths[-1] + _TEMPORARY_BYTES) if lengths else 0
+    if not 0 < longest <= _MAX_NAME_BYTES or len(os.fsencode(name)) > _MAX_PATH_BYTES:
         raise UserError(path, f"entry {name[:80]!r} has a name that cannot be written", distrust)
     if entry.compress_type not in _COMPRESSIONS:
         what = f"entry {name!r} is compressed by method {entry.compress_type}; only deflate is read"

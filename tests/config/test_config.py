@@ -248,6 +248,7 @@ class TestAnyText:
         with contextlib.suppress(UserError):
             validate_config(Outer, read_toml_with_base(path), path)
 
+    @pytest.mark.slow
     @settings(deadline=2000, max_examples=300)
     @given(text=TEXT)
     def test_overrides(self, text):

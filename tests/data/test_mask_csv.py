@@ -154,6 +154,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=2000, max_examples=200)
 @given(content=st.one_of(st.binary(), st.lists(PIECES, max_size=20).map(b"".join)), packed=st.booleans())
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, packed: bool) -> None:

@@ -34,8 +34,8 @@ from tests.helpers import TINY_FORMAT, changed_competition, changed_recipe
 from tests.inference.models import CPU
 
 
+@pytest.mark.slow
 class TestEvaluate:
-    @pytest.mark.slow
     def test_every_image_is_scored_by_the_fold_that_has_not_seen_it(self, competition, recipe, data, table, trained):
         result, scores = evaluate_oof(competition, [recipe], data, table, [trained], [0, 1], trained)
         assert len(scores) == 12
@@ -90,6 +90,7 @@ class TestEvaluate:
         assert (scores.score != flipped.score).any()
 
 
+@pytest.mark.slow
 class TestEnsembles:
     def test_two_recipes_are_averaged(self, competition, recipe, small, data, table, trained, trained_small, tmp_path):
         recipes, folders = [recipe, small], [trained, trained_small]
@@ -200,6 +201,7 @@ class TestSummary:
         assert "class b: Dice 1.00000; best threshold" in result.describe()
 
 
+@pytest.mark.slow
 class TestPredictAsEvaluated:
     def test_thresholds_of_the_evaluation_are_used(self, competition, recipe, data, table, trained, tmp_path):
         result, _ = evaluate_oof(competition, [recipe], data, table, [trained], [0, 1], trained)

@@ -61,6 +61,7 @@ def test_entries_that_are_not_plain_files_are_refused(
         list_members(path, tmp_path / to)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("megabytes", "refused"), [(64, False), (65, True)])
 def test_zip_bombs_are_refused(tmp_path: Path, megabytes: int, refused: bool) -> None:
     path = write_zip(tmp_path / "train.zip", "train/a.jpg", content=b"\0" * (megabytes << 20))
@@ -71,6 +72,7 @@ def test_zip_bombs_are_refused(tmp_path: Path, megabytes: int, refused: bool) ->
         assert len(list_members(path, tmp_path / "train")) == 1
 
 
+@pytest.mark.slow
 def test_large_archives_with_a_plausible_ratio_are_accepted(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "train.zip", "train/a.jpg", content=b"\0" * (65 << 20))
     with zipfile.ZipFile(path, "a") as packed:

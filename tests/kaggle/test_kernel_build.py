@@ -80,6 +80,7 @@ def test_the_pack_holds_source_configuration_and_fallbacks(
     assert _collect_files(tiny, [recipe])["folds/tiny.csv"] == table.read_bytes()
 
 
+@pytest.mark.slow
 def test_names_that_kaggle_does_not_accept_are_refused(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--user 'a b': is not a name of a Kaggle account"):
         write_kernel(tiny, [recipe], tmp_path, "a b")
@@ -91,6 +92,7 @@ def test_names_that_kaggle_does_not_accept_are_refused(tiny: Competition, recipe
         write_kernel(changed_competition(tiny, slug=None), [recipe], tmp_path, "ada")
 
 
+@pytest.mark.slow
 def test_the_script_applies_folds_and_overrides(
     tiny: Competition,
     recipe: Recipe,

@@ -54,6 +54,7 @@ def test_gpus_are_counted(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> No
 # ---- commands
 
 
+@pytest.mark.slow
 def test_each_gpu_runs_one_command_at_a_time_with_the_time_left(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; time.sleep(0.3);"
@@ -324,6 +325,7 @@ def test_an_inference_kernel_predicts_a_larger_hidden_test_set_without_network(
         assert 2 * (predicted & mask).sum() / (predicted.sum() + mask.sum()) > 0.8
 
 
+@pytest.mark.slow
 def test_the_time_limit_fills_masks_instead_of_failing(
     tiny: Competition, recipe: Recipe, data: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -69,6 +69,7 @@ class TestContract:
         assert logits.shape == (2, 1, *size)
         assert logits.isfinite().all()
 
+    @pytest.mark.slow
     def test_logits_have_a_channel_per_class(self, name):
         model = build_model(NETWORKS[name], CLASSES).eval()
         logits = model(images(1, 3, 32, 64))

@@ -269,6 +269,7 @@ class TestInstances:
         assert self.check(tmp_path / "a.csv", competition, "a,1 3") == ["b: has no row"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(end=st.integers(0, len(text(LINES)) - 1))
 def test_a_truncated_file_is_noticed(tmp_path_factory: pytest.TempPathFactory, end: int) -> None:

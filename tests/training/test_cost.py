@@ -26,6 +26,7 @@ def test_known_multiply_adds_of_the_64_1024_unet(change):
     assert cost.parameters == count_parameters(build_model(UNetConfig(**unet)))
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_a_tiny_unet_counted_by_hand(change):
     """One level and one filter."""
     cost = estimate_cost(change(network={"name": "unet", "width": 1, "depth": 1, "max_width": 1}, input__size=(32, 16)))
@@ -49,6 +50,7 @@ def test_cost_grows_with_size_batch_and_classes(change):
     assert estimate_cost(small, Classes(("a", "b"))).flops > one.flops
 
 
+@pytest.mark.slow
 def test_optimizers_keep_one_or_two_states(change):
     weights = {
         name: estimate_cost(change(train__optimizer=name, train__ema_decay=0.0)).weight_bytes
@@ -75,6 +77,7 @@ def test_activation_bytes_are_those_of_a_real_step(change):
     assert estimate_cost(recipe).activation_bytes == pytest.approx(real, rel=0.02)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_computes_while_it_is_built_is_counted(change):
     assert estimate_cost(change(network={"name": "Unet", "encoder": "mit_b0"}, input__size=(64, 64))).flops > 0
 
@@ -100,6 +103,7 @@ def test_a_notebook_is_compared_with_its_time_limit(change, competition, images,
     assert f"{verdict} the limit of 540 min" in text
 
 
+@pytest.mark.slow
 def test_a_forward_pass_costs_less_than_half_a_step(change):
     cost = estimate_cost(change())
     assert 0.2 < cost.forward_flops / cost.flops < 0.45

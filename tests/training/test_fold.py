@@ -141,6 +141,7 @@ def test_a_run_of_another_split_is_renamed(train, table, minutes):
     assert read_metrics(run)[0]["step"] == 3, "from the start"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(train):
     train(minutes=0.0)
     run = train(name="other", minutes=0.0, network={"name": "unet", "width": 4, "depth": 2})
@@ -149,6 +150,7 @@ def test_a_checkpoint_of_another_network_is_refused(train):
         train()
 
 
+@pytest.mark.slow
 def test_sigint_finishes_the_step_and_saves_a_checkpoint(train, tmp_path):
     main, before = threading.main_thread().ident, signal.getsignal(signal.SIGINT)
 
@@ -270,6 +272,7 @@ class TestMonitor:
 
 
 class TestOneTrainingPerFolder:
+    @pytest.mark.slow
     def test_second_training_of_a_fold_is_refused(self, train, tmp_path):
         run = Run(tmp_path / "run")
         with (

@@ -15,6 +15,8 @@ import pytest
 from pipeline.competition import load_competition
 from pipeline.paths import evaluation_json, fold_run, folds_csv, parse_fold, runs_folder, submission_csv
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text()
 # Without its packages, because the rules are written before anything is installed. It also starts faster.
@@ -108,7 +110,7 @@ def run_make(place: Path, *arguments: str, **environment: str) -> subprocess.Com
     return subprocess.run(
         ["make", f"PYTHON={PYTHON}", *arguments],
         cwd=place,
-        env=inherited | environment,
+        env=inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -298,7 +300,6 @@ class TestStages:
         (place / fold_run(runs_folder("carvana", "cpu"), 3).weights).unlink()
         assert make("evaluate", both) == ["train", "evaluate"], "what is missing, and what depends on it"
 
-    @pytest.mark.slow
     def test_all_folds_of_every_competition_are_trained(self, place):
         for path in sorted((ROOT / "competitions").glob("*.toml")):
             done = run_make(place, "-n", "train-all", f"COMPETITION={path.stem}", "RECIPE=demo")

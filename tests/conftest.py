@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import Phase, settings
 from PIL import Image
 
@@ -14,19 +13,22 @@ from pipeline.data.folds import make_folds, save_folds
 from pipeline.data.labels import measure_mask_areas
 from pipeline.data.rle import mask_to_rle
 from pipeline.data.samples import load_training_samples
-from pipeline.models.checkpoint import load_weights, save_weights
 from pipeline.paths import fold_run
 from pipeline.recipe import InputConfig, PredictConfig, Recipe
-from pipeline.training.fold import train_fold
 from tests.helpers import TINY, draw_ellipse, save_mask, write_csv
-
-# Threads do not speed up tiny models, and slow them down a lot when other processes use the cores.
-torch.set_num_threads(1)
 
 # `make mutate` needs the same verdict in every run, and no smallest example of thousands of planted faults.
 settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Limit torch to one thread; more slow tiny models down a lot when other processes use the cores."""
+    import torch  # here, because the process that starts the workers does not need it
+
+    torch.set_num_threads(1)
 
 
 def _shared(name: str) -> Path:
@@ -127,6 +129,8 @@ def untouched_runs(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The runs folder with both folds of the tiny competition, trained. Read only."""
+    from pipeline.training.fold import train_fold
+
     folder = tmp_path_factory.mktemp("runs")
     for fold in (0, 1):
         train_fold(competition, recipe, untouched_data, untouched_table, fold, fold_run(folder, fold))
@@ -153,6 +157,8 @@ def small(recipe: Recipe) -> Recipe:
 @pytest.fixture
 def trained_small(trained: Path, small: Recipe, tmp_path: Path) -> Path:
     """The runs folder of `small`: the weights of `trained` saved with the other recipe, so no training is needed."""
+    from pipeline.models.checkpoint import load_weights, save_weights
+
     for fold in (0, 1):
         model, _, metadata = load_weights(fold_run(trained, fold).weights)
         save_weights(fold_run(tmp_path / "small", fold).weights, model, small, metadata)

@@ -226,9 +226,16 @@ def _open_event_log(run: Run, step: int) -> Iterator[SummaryWriter]:
 @contextmanager
 def _explain_training_errors(recipe: Recipe, run: Run) -> Iterator[None]:
     """Turn errors of the disk, CUDA out-of-memory errors and the death of a worker into a UserError."""
+    worker_died = UserError(
+        "",
+        "a worker of the data loader was killed, probably because memory ran out",
+        "free some and run the same command again: it resumes",
+    )
     try:
         with explain_out_of_memory(recipe_toml(recipe.name), recipe.train.batch_size):
             yield
+    except (ConnectionError, EOFError):  # while a batch is fetched from the worker
+        raise worker_died from None
     except OSError as error:
         # The TensorBoard log names no file.
         raise explain_os_error(error, Path(error.filename or run.folder)) from None
@@ -239,6 +246,5 @@ def _explain_training_errors(recipe: Recipe, run: Run) -> Iterator[None]:
         if "deterministic" in str(error) and recipe.train.deterministic:
             raise UserError("train.deterministic", str(error).partition(".")[0], "set it to false") from None
         if _WORKER_DIED.search(str(error)):
-            what = "a worker of the data loader was killed, probably because memory ran out"
-            raise UserError("", what, "free some and run the same command again: it resumes") from None
+            raise worker_died from None
         raise

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -65,6 +66,14 @@ def test_learns_and_leaves_a_complete_run(train):
     assert recipe.train.epochs == 8
     assert metadata.fold == "0"
     assert float(metadata.score) == pytest.approx(history[-1]["dice"], abs=1e-5)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), ConnectionRefusedError(), EOFError()], ids=repr)
+def test_connection_to_a_killed_worker_is_a_sentence(train, monkeypatch, error):
+    """What the main process sees depends on what the worker did when it was killed."""
+    monkeypatch.setattr("pipeline.training.fold.train_loop", Mock(side_effect=error))
+    with pytest.raises(UserError, match="a worker of the data loader was killed"):
+        train("killed")
 
 
 @pytest.mark.slow

@@ -23,8 +23,7 @@ from pipeline.data.samples import load_training_samples
 from pipeline.errors import UserError
 
 
-@pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(sizes=st.lists(st.integers(1, 6), min_size=5, max_size=20), folds=st.integers(2, 5), seed=st.integers(0, 9))
 def test_groups_stay_together_and_every_fold_is_filled(sizes, folds, seed):
     groups = [str(number) for number, size in enumerate(sizes) for _ in range(size)]

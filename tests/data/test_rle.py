@@ -210,7 +210,6 @@ STRETCHES = st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=1, m
 STRIPES = st.tuples(arrays(bool, st.integers(1, 16)), st.integers(1, 12)).map(lambda parts: np.tile(*parts))
 
 
-@pytest.mark.slow
 @given(LONG | STRETCHES | STRIPES)
 def test_changes_are_found_at_any_position(pixels):
     changes = [position for position in range(1, len(pixels)) if pixels[position] != pixels[position - 1]]

@@ -102,7 +102,6 @@ def make(path: Path, masks: dict[str, np.ndarray], shuffle: int | None = None) -
     return path
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 12), prefix=st.integers(0, 12))
 def test_files_may_have_any_order(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, prefix: int) -> None:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -211,6 +211,7 @@ STRIPES = st.tuples(arrays(bool, st.integers(1, 16)), st.integers(1, 12)).map(la
 
 
 @given(LONG | STRETCHES | STRIPES)
+@example(np.repeat([False, True, True, False], 8))
 def test_changes_are_found_at_any_position(pixels):
     changes = [position for position in range(1, len(pixels)) if pixels[position] != pixels[position - 1]]
     assert _find_changes(pixels).tolist() == changes

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -159,6 +159,7 @@ PROBABILITIES = arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32))
 
 @settings(max_examples=30, deadline=None)
 @given(PROBABILITIES, arrays(bool, (5, 6)), st.booleans())
+@example(np.eye(5, 6, dtype=np.float32) * np.float32([0.1, 0.2, 0.3, 0.4, 0.9, 0]), np.zeros((5, 6), dtype=bool), False)
 def test_counts_by_threshold_are_those_of_binarized_masks(probability, truth, may_be_empty):
     """The histogram and `binarize` agree on every mask, where it may not be empty too."""
     maps = torch.from_numpy(probability)[None]

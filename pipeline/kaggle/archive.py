@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 _MAX_NAME_BYTES = 255
 """Longest name of a file or folder on common file systems."""
 _TEMPORARY_BYTES = 12
-"""What `_temporary` adds to a name, at most."""
+"""What `_temporary` adds to a name, at most: two dots and a process number."""
 _MAX_PATH_BYTES = 1024
 """Longest path of an entry."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

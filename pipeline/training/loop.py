@@ -112,7 +112,7 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
 
 def _report(state: TrainState, context: TrainContext, figures: Sequence[torch.Tensor], learning_rate: float) -> float:
     """Log and check the means of the last steps; return the mean loss."""
-    # Sums of float32 in float64 are exact, so the mean of an epoch does not depend on where it was interrupted.
+    # Sums of so few float32 are exact in float64, so the mean of an epoch does not depend on where it was interrupted.
     sums = torch.stack(list(figures)).cpu().double().sum(dim=0)
     loss, true_area, predicted_area = (sums / len(figures)).tolist()
     state.epoch_loss += sums[0].item()

@@ -33,7 +33,7 @@ def pixel_vote(masks: list[np.ndarray], weights: list[int]) -> np.ndarray:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(vote=votes(), order=st.sampled_from(["row", "column"]))
 def test_vote_on_runs_equals_the_vote_on_pixels(vote: tuple[list[np.ndarray], list[int]], order: str) -> None:
     masks, weights = vote

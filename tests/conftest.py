@@ -1,6 +1,7 @@
 """Fixtures: a tiny generated competition with trained models, and the practice data if it is available."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from tests.helpers import TINY, draw_ellipse, save_mask, write_csv
 
 # `make mutate` needs the same verdict in every run, and no smallest example of thousands of planted faults.
 settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+
+# A shell starts background jobs with SIGINT ignored, and programs started by the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

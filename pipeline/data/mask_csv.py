@@ -3,29 +3,15 @@
 A full Carvana submission has 100,064 rows and about 0.9 GB of text, or 0.4 GB as ``.csv.gz``.
 """
 
-import csv
-import gzip
-import io
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
+from pipeline.data.csv_records import read_csv_records, write_csv_records
 from pipeline.data.row_format import RowFormat
-from pipeline.errors import UserError, read_fix
-from pipeline.files import atomic_write
-
-CSV_SUFFIXES = (".csv", ".csv.gz")
-
-MAX_RECORD = 1 << 26
-"""Longest record of a CSV in characters. The worst mask of a 12-megapixel image, a checkerboard, has fewer. Without a
-limit, 9 MB of gzip can unpack to one line of 2 GB, and a quote that is never closed pulls in the rest of the file."""
-
-_GZIP_MAGIC = b"\x1f\x8b"
-# Measured on real masks: level 6 takes 3.7 times as long as level 4 and makes the file 3 % smaller.
-_COMPRESSION_LEVEL = 4
+from pipeline.errors import UserError
 
 
 class MaskRow(NamedTuple):
@@ -47,7 +33,7 @@ class MaskRow(NamedTuple):
 def write_mask_csv(path: Path, format: RowFormat, rows: Iterable[tuple[str, int, str]]) -> int:
     """Write (id, index of the class, RLE) rows as they come, in constant memory, atomically.
 
-    The same rows give the same bytes with the same zlib: a ``.csv.gz`` has no time and no name inside.
+    The same rows give the same bytes with the same ISA-L: a ``.csv.gz`` has no time and no name inside.
 
     Returns:
         The number of rows without the header.
@@ -55,21 +41,18 @@ def write_mask_csv(path: Path, format: RowFormat, rows: Iterable[tuple[str, int,
     Raises:
         UserError: `path` ends neither in .csv nor in .csv.gz, an id is not valid text, or the file cannot be written.
     """
-    _require_suffix(path)
-    count = 0
-    with atomic_write(path) as temporary, temporary.open("wb") as raw:
-        stream = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, raw, mtime=0) if path.name.endswith(".gz") else raw
-        with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(format.header)
-            for id, class_index, rle in rows:
-                try:
-                    id.encode()
-                except UnicodeEncodeError:
-                    raise UserError(path, f"the id {id!r} cannot be written as UTF-8", "rename its image") from None
-                writer.writerow(format.render(id, class_index, rle))
-                count += 1
-    return count
+    id = ""
+
+    def records() -> Iterator[Sequence[str]]:
+        nonlocal id
+        yield format.header
+        for id, class_index, rle in rows:
+            yield format.render(id, class_index, rle)
+
+    try:
+        return write_csv_records(path, records()) - 1
+    except UnicodeEncodeError:
+        raise UserError(path, f"the id {id!r} cannot be written as UTF-8", "rename its image") from None
 
 
 def read_mask_csv(path: Path, format: RowFormat, *, extra_columns: bool = False) -> Iterator[MaskRow]:
@@ -102,75 +85,6 @@ def read_mask_csv(path: Path, format: RowFormat, *, extra_columns: bool = False)
             yield MaskRow(line, *format.parse(fields))
         except ValueError as error:
             raise UserError(path, f"line {line}: {error}", "correct it, or csv.columns") from None
-
-
-def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Read all records of a file as (line, fields), the header first.
-
-    Raises:
-        UserError: the file is missing or a folder, has another suffix than .csv or .csv.gz, is not what its suffix
-            says, is incomplete or damaged, is not UTF-8, or has broken quotes.
-    """
-    _require_suffix(path)
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))
-    again = "write or download it again"
-    line = 0
-    try:
-        with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == _GZIP_MAGIC
-            if packed != path.name.endswith(".gz"):
-                what = "is gzip, but has no suffix .gz" if packed else "has the suffix .gz, but is not gzip"
-                raise UserError(path, what, f"rename it, or {again}")
-            stream = gzip.GzipFile(fileobj=raw) if packed else raw
-            with io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
-                lines = _BoundedLines(text)
-                reader = csv.reader(lines, strict=True)
-                for fields in reader:
-                    line = reader.line_num
-                    lines.length = 0
-                    yield line, fields
-    except _TooLongError:
-        what = f"line {line + 1} has more than {MAX_RECORD:,} characters"
-        raise UserError(path, what, "it is no mask; correct it, or download the file again") from None
-    except UnicodeDecodeError:
-        raise UserError(path, f"is not UTF-8 text after line {line}", again) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(path, f"is incomplete or damaged after line {line} ({error})", again) from None
-    except csv.Error as error:
-        raise UserError(path, f"line {line + 1} is not CSV ({error})", again) from None
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
-
-
-class _TooLongError(Exception):
-    """A record is longer than `MAX_RECORD`."""
-
-
-class _BoundedLines:
-    """The lines of a file. `length` counts the characters since it was last set to 0.
-
-    Args:
-        text: the file.
-
-    Raises:
-        _TooLongError: `length` would exceed `MAX_RECORD`.
-    """
-
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
-        self.length = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(MAX_RECORD + 1 - self.length)
-        if not line:
-            raise StopIteration
-        self.length += len(line)
-        if self.length > MAX_RECORD:
-            raise _TooLongError
-        return line
 
 
 def describe_header(header: Sequence[str], expected: Sequence[str]) -> tuple[str, str]:
@@ -251,8 +165,3 @@ class MaskCsvLookup:
             start += len(text)
             row = next(self._rows, None)
         return file
-
-
-def _require_suffix(path: Path) -> None:
-    if not path.name.endswith(CSV_SUFFIXES):
-        raise UserError(path, "ends neither in .csv nor in .csv.gz", "rename it")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipeline import paths
 from pipeline.competition import Competition, DownloadFile, is_pattern
-from pipeline.data.mask_csv import CSV_SUFFIXES
+from pipeline.data.csv_records import CSV_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, lock, require_space
 from pipeline.kaggle.archive import (

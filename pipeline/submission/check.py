@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.competition import Competition
+from pipeline.data.csv_records import read_csv_records
 from pipeline.data.labels import LabelReader
-from pipeline.data.mask_csv import describe_header, read_csv_records
+from pipeline.data.mask_csv import describe_header
 from pipeline.data.masks import Shape
 from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.row_format import RowFormat, submission_format

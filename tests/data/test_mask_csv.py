@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import mask_csv
-from pipeline.data.mask_csv import MaskCsvLookup, read_csv_records, read_mask_csv, write_mask_csv
+from pipeline.data import csv_records
+from pipeline.data.csv_records import read_csv_records
+from pipeline.data.mask_csv import MaskCsvLookup, read_mask_csv, write_mask_csv
 from pipeline.data.rle import mask_to_rle, parse_rle
 from pipeline.data.row_format import RowFormat
 from pipeline.errors import UserError
@@ -115,7 +116,7 @@ def test_any_row_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: li
 )
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
 def test_record_without_end_is_refused_by_line(tmp_path: Path, monkeypatch, content: bytes, ending: str) -> None:
-    monkeypatch.setattr(mask_csv, "MAX_RECORD", 1000)
+    monkeypatch.setattr(csv_records, "MAX_RECORD", 1000)
     path = tmp_path / f"a{ending}"
     path.write_bytes(gzip.compress(content) if ending == ".csv.gz" else content)
     with pytest.raises(UserError, match=r"line \d has more than 1,000 characters; it is no mask"):
@@ -123,7 +124,7 @@ def test_record_without_end_is_refused_by_line(tmp_path: Path, monkeypatch, cont
 
 
 def test_records_up_to_the_limit_are_read(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(mask_csv, "MAX_RECORD", 10)
+    monkeypatch.setattr(csv_records, "MAX_RECORD", 10)
     (tmp_path / "a.csv").write_text('123456789\n"2\n4\n6",9\n' * 3)
     assert len(list(read_csv_records(tmp_path / "a.csv"))) == 6
 
@@ -135,7 +136,7 @@ def test_packed_line_of_two_gigabytes_takes_little_memory(tmp_path: Path) -> Non
     code = """
 import re, sys
 from pathlib import Path
-from pipeline.data.mask_csv import read_csv_records
+from pipeline.data.csv_records import read_csv_records
 from pipeline.errors import UserError
 try:
     list(read_csv_records(Path(sys.argv[1])))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.competition import PixelOrder
-from pipeline.data.mask_csv import read_csv_records
+from pipeline.data.csv_records import read_csv_records
 from pipeline.data.rle import RleFormat, parse_rle, runs_to_mask
 from pipeline.errors import UserError
 

@@ -74,7 +74,8 @@ def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(path, what, "it is no mask; correct it, or download the file again") from None
     except UnicodeDecodeError:
         raise UserError(path, f"is not UTF-8 text after line {line}", again) from None
-    except (EOFError, IsalError, gzip.BadGzipFile) as error:
+    # The stub of isal declares the exception as an instance.
+    except (EOFError, IsalError, gzip.BadGzipFile) as error:  # type: ignore[misc]
         raise UserError(path, f"is incomplete or damaged after line {line} ({error})", again) from None
     except csv.Error as error:
         raise UserError(path, f"line {line + 1} is not CSV ({error})", again) from None

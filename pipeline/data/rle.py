@@ -256,15 +256,8 @@ def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
 
 def count_overlap(first: np.ndarray, second: np.ndarray) -> int:
     """Count the pixels that two masks share, each given as runs (n, 2) int64, sorted and disjoint."""
-    if not len(first) or not len(second):
-        return 0
-    return int((_count_before(second, first.sum(axis=1)) - _count_before(second, first[:, 0])).sum())
-
-
-def _count_before(runs: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Count the pixels of runs that come before each position."""
-    starts, lengths = runs[:, 0], runs[:, 1]
-    # The run that starts last at or before the position; -1 if there is none.
-    index = np.searchsorted(starts, positions, side="right") - 1
-    complete = np.concatenate([[0], np.cumsum(lengths)])[np.maximum(index, 0)]
-    return np.where(index < 0, 0, complete + np.minimum(positions - starts[index], lengths[index]))
+    # At each bound of a run, being in exactly one of the masks begins or ends.
+    bounds = np.concatenate([first[:, 0], first[:, 0] + first[:, 1], second[:, 0], second[:, 0] + second[:, 1]])
+    bounds.sort()
+    in_one = (bounds[1::2] - bounds[::2]).sum()
+    return int(first[:, 1].sum() + second[:, 1].sum() - in_one) // 2

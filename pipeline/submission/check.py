@@ -6,8 +6,11 @@ with swapped axes, or masks made at a fraction of the size whose areas happen to
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,10 +20,11 @@ from pipeline.data.csv_records import read_csv_records
 from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import describe_header
 from pipeline.data.masks import Shape
-from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
+from pipeline.data.rle import RleFormat, count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_training_samples
 from pipeline.errors import UserError
+from pipeline.parallel import map_parallel
 from pipeline.submission.pixel_order import (
     PROBED_MASKS,
     LineRatios,
@@ -69,13 +73,58 @@ def check_submission(
     if tuple(header) != checker.format.header:
         what, fix = describe_header(header, checker.format.header)
         checker.report.add(f"{what}; {fix}", line=1)
-    for line, fields in tqdm(records, desc="check", total=len(shapes), unit=" rows", delay=2):
-        checker.add_record(line, fields)
+    inspected = map_parallel(partial(_inspect, checker.rle_format), checker.parse_records(records))
+    with closing(inspected) as results:
+        for row, inspection in tqdm(results, desc="check", total=len(shapes), unit=" rows", delay=2):
+            checker.add_row(row, inspection)
     checker.finish()
     if checker.report.rows and not _ends_with_newline(path):
         warning = SubmissionProblem("the file does not end with a newline; its last row may be incomplete")
         checker.report.warnings.append(warning)
     return checker.report
+
+
+class _Row(NamedTuple):
+    """One row of the file."""
+
+    line: int
+    problem: str
+    """What is wrong besides the mask; the mask is then not checked."""
+    key: RowKey | None = None
+    """None if the fields cannot be read."""
+    rle: str = ""
+    pixels: int = 0
+    """Pixels of the image."""
+
+
+class _Inspection(NamedTuple):
+    """What is known about a mask from its row alone."""
+
+    problem: str = ""
+    """Why the RLE is invalid."""
+    area: int = 0
+    """Pixels of the mask."""
+    stray_spaces: bool = False
+
+
+def _inspect(format: RleFormat, row: _Row) -> _Inspection:
+    """Check the RLE of one row."""
+    if row.problem:
+        return _Inspection()
+    try:
+        runs = parse_rle(row.rle, row.pixels, format)
+    except ValueError as error:
+        return _Inspection(str(error))
+    return _Inspection("", int(runs[:, 1].sum()), _has_stray_spaces(row.rle, 2 * len(runs)))
+
+
+def _has_stray_spaces(rle: str, numbers: int) -> bool:
+    """Return whether there is other white space than one space between two of the numbers. Another parser may split
+    only there.
+    """
+    if not numbers:
+        return rle != rle.strip()
+    return rle.count(" ") != numbers - 1 or not rle.replace(" ", "").isdigit()
 
 
 class _Checker:
@@ -98,27 +147,42 @@ class _Checker:
         self.similar: dict[str, str] = {}
         self.masks = _MaskStatistics(competition, every=max(1, len(shapes) // PROBED_MASKS))
 
-    def add_record(self, line: int, fields: list[str]) -> None:
+    def parse_records(self, records: Iterable[tuple[int, list[str]]]) -> Iterator[_Row]:
+        for line, fields in records:
+            if len(fields) != len(self.format.header):
+                wanted = len(self.format.header)
+                yield _Row(line, f"has {len(fields)} fields instead of {wanted}" if fields else "is blank; remove it")
+                continue
+            try:
+                id, class_index, rle = self.format.parse(fields)
+            except ValueError as error:
+                yield _Row(line, str(error))
+                continue
+            key = (id, class_index)
+            problem = ""
+            if key not in self.shapes:
+                problem = f"the id is unknown{self._suggest(id)}"
+            elif key in self.lines and not self.instances:
+                problem = f"repeats line {self.lines[key]}"
+            height, width = self.shapes.get(key, (0, 0))
+            self.lines.setdefault(key, line)
+            yield _Row(line, problem, key, rle, height * width)
+
+    def add_row(self, row: _Row, inspection: _Inspection) -> None:
         self.report.rows += 1
-        if len(fields) != len(self.format.header):
-            wanted = len(self.format.header)
-            reason = f"has {len(fields)} fields instead of {wanted}" if fields else "is blank; remove it"
-            self.report.add(reason, line)
+        if row.key is None:
+            self.report.add(row.problem, row.line)
             return
-        try:
-            id, class_index, rle = self.format.parse(fields)
-        except ValueError as error:
-            self.report.add(str(error), line)
+        name = self.format.describe_key(*row.key)
+        if problem := row.problem or inspection.problem:
+            self.report.add(problem, row.line, name)
             return
-        key = (id, class_index)
-        name = self.format.describe_key(*key)
-        if key not in self.shapes:
-            self.report.add(f"the id is unknown{self._suggest(id)}", line, name)
-        elif key in self.lines and not self.instances:
-            self.report.add(f"repeats line {self.lines[key]}", line, name)
-        else:
-            self._add_mask(key, rle, line, name)
-        self.lines.setdefault(key, line)
+        if inspection.stray_spaces:
+            fix = "put one space between two numbers and none at the ends"
+            self.report.add(f"has stray spaces; {fix}", row.line, name)
+        if self.instances:
+            self._check_objects(row, row.key, name)
+        self.masks.add(self.report, row, inspection.area, self.shapes[row.key], name)
 
     def finish(self) -> None:
         for key in self.shapes:
@@ -126,27 +190,14 @@ class _Checker:
                 self.report.add("has no row", id=self.format.describe_key(*key))
         self.masks.summarize(self.report, self.reference, next(iter(self.shapes.values()), (0, 0)))
 
-    def _add_mask(self, key: RowKey, rle: str, line: int, name: str) -> None:
-        shape = self.shapes[key]
-        try:
-            runs = parse_rle(rle, shape[0] * shape[1], self.rle_format)
-        except ValueError as error:
-            self.report.add(str(error), line, name)
-            return
-        # This parser splits at any white space, another one may not.
-        if " ".join(rle.split()) != rle:
-            self.report.add("has stray spaces; put one space between two numbers and none at the ends", line, name)
-        if self.instances:
-            self._check_objects(key, runs, line, name)
-        self.masks.add(self.report, rle, runs, shape, line, name)
-
-    def _check_objects(self, key: RowKey, runs: np.ndarray, line: int, name: str) -> None:
+    def _check_objects(self, row: _Row, key: RowKey, name: str) -> None:
         """Check that the objects of an image do not overlap and that an empty row is its only one."""
+        runs = parse_rle(row.rle, row.pixels, self.rle_format)
         others = self.objects.setdefault(key, [])
         if others and (not len(runs) or not len(others[0])):
-            self.report.add("is one of several rows of the image, and one of them is empty", line, name)
+            self.report.add("is one of several rows of the image, and one of them is empty", row.line, name)
         if any(count_overlap(runs, other) for other in others):
-            self.report.add("overlaps another object of the same image", line, name)
+            self.report.add("overlaps another object of the same image", row.line, name)
         others.append(runs)
 
     def _suggest(self, id: str) -> str:
@@ -170,18 +221,18 @@ class _MaskStatistics:
         self.implausible_count = 0
         self.ratios = LineRatios()
 
-    def add(self, report: SubmissionReport, rle: str, runs: np.ndarray, shape: Shape, line: int, name: str) -> None:
+    def add(self, report: SubmissionReport, row: _Row, area: int, shape: Shape, name: str) -> None:
         if not self.masks:
-            self.first = rle
-        self.all_equal &= rle == self.first
-        area = int(runs[:, 1].sum()) / (shape[0] * shape[1])
-        self.all_full &= area == 1
-        if len(runs):
-            self._check_area(area, line, name)
+            self.first = row.rle
+        self.all_equal &= row.rle == self.first
+        self.all_full &= area == row.pixels
+        if area:
+            self._check_area(area / row.pixels, row.line, name)
             if self.masks % self.every == 0:
+                runs = parse_rle(row.rle, row.pixels, rle_format(self.competition))
                 self.ratios.add(runs, shape, self.competition.csv.order)
         elif not self.competition.masks.may_be_empty:
-            report.add("the mask is empty, which no mask of this competition is", line, name)
+            report.add("the mask is empty, which no mask of this competition is", row.line, name)
         self.masks += 1
 
     def summarize(self, report: SubmissionReport, reference: LineRatios, shape: Shape) -> None:

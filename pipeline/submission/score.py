@@ -1,6 +1,8 @@
 """Score a finished submission with the competition's metric, where the ground truth is known."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,14 @@ from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
 from pipeline.data.masks import Shape
 from pipeline.data.rle import RleFormat, count_overlap, expand_runs, parse_rle, rle_format
-from pipeline.data.row_format import submission_format
+from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_test_samples
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.metrics import load_metric
 from pipeline.metrics.instances import InstanceMetric
 from pipeline.metrics.pixels import PixelMetric
+from pipeline.parallel import map_parallel
 from pipeline.paths import competition_toml
 
 
@@ -55,21 +58,39 @@ def _score_pixels(
     path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape], metric: PixelMetric
 ) -> Iterator[tuple[RowKey, float]]:
     """Score row by row, in constant memory."""
-    format, rle = submission_format(competition), rle_format(competition)
-    seen: set[RowKey] = set()
+    format = submission_format(competition)
     with MaskCsvLookup(path, format) as submitted:
-        for truth in tqdm(read_mask_csv(solution, format), desc="score", unit=" rows", delay=2):
-            _require_known(truth, solution, shapes)
-            if truth.key in seen:
-                what = f"line {truth.line} repeats {format.describe_key(*truth.key)}"
-                raise UserError(solution, what, "remove one of its rows")
-            seen.add(truth.key)
-            height, width = shapes[truth.key]
-            predicted = parse_row(submitted.take(truth.key), path, height * width, rle)
-            true = parse_row(truth, solution, height * width, rle)
-            counts = (count_overlap(predicted, true), predicted[:, 1].sum(), true[:, 1].sum())
-            yield truth.key, float(metric.formula(*map(np.asarray, counts)))
+        count = partial(_count_pixels, path, solution, rle_format(competition))
+        pairs = _pair_rows(submitted, solution, format, shapes)
+        with closing(map_parallel(count, pairs)) as results:
+            for (truth, *_), counts in tqdm(results, desc="score", unit=" rows", delay=2):
+                yield truth.key, float(metric.formula(*map(np.asarray, counts)))
         submitted.finish()
+
+
+def _pair_rows(
+    submitted: MaskCsvLookup, solution: Path, format: RowFormat, shapes: Mapping[RowKey, Shape]
+) -> Iterator[tuple[MaskRow, MaskRow, int]]:
+    """Yield each row of the solution with that of the submission and the number of pixels of the image."""
+    seen: set[RowKey] = set()
+    for truth in read_mask_csv(solution, format):
+        _require_known(truth, solution, shapes)
+        if truth.key in seen:
+            what = f"line {truth.line} repeats {format.describe_key(*truth.key)}"
+            raise UserError(solution, what, "remove one of its rows")
+        seen.add(truth.key)
+        height, width = shapes[truth.key]
+        yield truth, submitted.take(truth.key), height * width
+
+
+def _count_pixels(
+    path: Path, solution: Path, format: RleFormat, rows: tuple[MaskRow, MaskRow, int]
+) -> tuple[int, int, int]:
+    """Count the pixels that both masks share, those of the predicted mask, and those of the true one."""
+    true_row, predicted_row, pixels = rows
+    predicted = parse_row(predicted_row, path, pixels, format)
+    true = parse_row(true_row, solution, pixels, format)
+    return count_overlap(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
 
 
 def _score_instances(

@@ -14,12 +14,14 @@ from PIL.TiffImagePlugin import IMAGELENGTH, TiffImageFile
 from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
-"""Accept a decoded JPEG whose sides are at least 0.98 of the requested ones (959 for 960); it is then resized. The
-decoder downsamples by eighths at a fraction of the cost of a full decode."""
+"""Halve an image if its sides are then at least 0.98 of the requested ones (959 for 960); it is resized afterwards."""
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read. Pillow knows many more, some of which run other programs."""
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded. A file of some bytes can claim more, and decoding allocates what it claims."""
+_DECODER_FACTORS = (8, 4, 2)
+"""Factors by which the JPEG decoder can downsample. It also knows eighths between them, but those are slower than a full
+decode: it has vector instructions for powers of two only."""
 _MAX_SCANS = 200
 """Most scans of a JPEG; progressive ones have about 10. Each costs a pass over the image, whatever its length."""
 
@@ -144,12 +146,38 @@ def _covered_rows(pil_image: TiffImageFile) -> int:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (h, w[, c]) uint8 to `size` = (width, height): mean of areas when shrinking, else bilinear."""
+    """Resize (h, w[, c]) uint8 to `size` = (width, height): halve as often as possible, then bilinear."""
+    return _resize_rest(_halve(image, size), size, cv2.INTER_LINEAR)
+
+
+def _halve(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Halve (h, w[, c]) uint8 by the mean of 2×2 pixels as long as its sides are even and `size` allows it."""
+    height, width = image.shape[:2]
+    while height % 2 == 0 and width % 2 == 0 and _is_large_enough((width // 2, height // 2), size):
+        width, height = width // 2, height // 2
+        # The mean of areas is exact; OpenCV has a fast path for whole factors.
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return image
+
+
+def resize_by_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (h, w[, c]) uint8 to `size` = (width, height) by the mean of areas; bilinear where it becomes larger."""
+    return _resize_rest(_halve(image, size), size, cv2.INTER_AREA)
+
+
+def _resize_rest(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
     height, width = image.shape[:2]
     if (width, height) == size:
         return image
-    shrinks = size[0] <= width and size[1] <= height
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if width >= 2 * size[0] and height >= 2 * size[1]:
+        interpolation = cv2.INTER_AREA  # of odd sides; bilinear would skip pixels
+    elif width < size[0] or height < size[1]:
+        interpolation = cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation)
+
+
+def _is_large_enough(size: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    return all(side >= TOLERANCE * least for side, least in zip(size, wanted, strict=True))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -182,7 +210,12 @@ def _decode_jpeg(data: bytes, full_size: tuple[int, int], size: tuple[int, int] 
     """Decode at the smallest sufficient scale; raise a ValueError if the decoder has a warning."""
     if simplejpeg.decode_jpeg_header(data)[1::-1] != full_size:
         raise ValueError("two decoders read different sizes")
-    width, height = (int(side * TOLERANCE) for side in size or (0, 0))
+    width, height = full_size
+    for factor in _DECODER_FACTORS:
+        downsampled = -(-full_size[0] // factor), -(-full_size[1] // factor)
+        if size is not None and _is_large_enough(downsampled, size):
+            width, height = downsampled
+            break
     image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     return image
 

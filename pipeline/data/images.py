@@ -20,8 +20,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded. A file of some bytes can claim more, and decoding allocates what it claims."""
 _DECODER_FACTORS = (8, 4, 2)
-"""Factors by which the JPEG decoder can downsample. It also knows eighths between them, but those are slower than a full
-decode: it has vector instructions for powers of two only."""
+"""Factors by which the JPEG decoder can downsample. It also knows eighths between them, but those are slower than a
+full decode: it has vector instructions for powers of two only."""
 _MAX_SCANS = 200
 """Most scans of a JPEG; progressive ones have about 10. Each costs a pass over the image, whatever its length."""
 

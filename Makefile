@@ -10,7 +10,7 @@ GIVEN := $(foreach name,SET SEED,$(if $(filter undefined,$(origin $(name))),,$(n
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
-  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES
+  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -31,7 +31,7 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
   overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format \
-  mutate fuzz torture audit architecture clean clean-all
+  mutate bench fuzz torture audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -96,8 +96,8 @@ lint: .venv/ready ## check style and types
 	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 format: .venv/ready ## format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
-mutate: .venv/ready ## run mutation tests on the pure functions
-	$(PY) -m tests.mutants
+mutate: .venv/ready ; $(PY) -m tests.mutants ## run mutation tests on the pure functions
+bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time the stages beside the usual way [STAGE]
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
 torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random

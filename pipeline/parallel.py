@@ -7,10 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import TypeVar
 
+from pipeline.errors import UserError
 from pipeline.host import available_cores
 
 Item = TypeVar("Item")
@@ -20,6 +22,8 @@ SERIAL_ITEMS = 2000
 """Items that are mapped before processes are started: a start takes about as long as 2,000 rows of a submission."""
 _CHUNK_ITEMS = 64
 """Items per message between processes, about half a megabyte of rows."""
+_MAX_WORKERS = 16
+"""With more, the process that reads the items sets the pace."""
 
 
 def map_parallel(
@@ -33,13 +37,17 @@ def map_parallel(
         serial_items: number of items that are mapped in this process.
 
     Yields:
-        Each item with its result, in order. An exception of `function` is raised in place of the result.
+        Each item with its result, in order. An exception of `function` is raised in place of its chunk; one of
+        `items` may be raised before earlier results.
+
+    Raises:
+        UserError: a worker process was killed.
     """
     stream = iter(items)
     for item in islice(stream, serial_items):
         yield item, function(item)
     first = list(islice(stream, _CHUNK_ITEMS))
-    workers = available_cores()
+    workers = min(available_cores(), _MAX_WORKERS)
     if not first or workers == 1:
         for item in (*first, *stream):
             yield item, function(item)
@@ -57,6 +65,9 @@ def map_parallel(
                 chunk = list(islice(stream, _CHUNK_ITEMS))
             while pending:
                 yield from _collect(*pending.popleft())
+        except BrokenProcessPool:
+            what = "a worker process was killed, probably for lack of memory"
+            raise UserError("", what, "close other programs and run it again") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

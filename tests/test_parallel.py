@@ -26,9 +26,18 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("serial_items", [0, 5, 1000])
 def test_results_come_in_order(serial_items):
     assert list(map_parallel(square, range(300), serial_items)) == [(number, number**2) for number in range(300)]
+
+
+def test_a_killed_worker_is_a_sentence():
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(map_parallel(die, range(100), 0))
 
 
 def test_few_items_start_no_process():

@@ -39,7 +39,7 @@ _AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda upright: np.rot90(upright, -1),
 }
 """EXIF orientation -> the view of an upright array in which its pixels are ordered as in the file."""
-_STRIP_PIXELS = 2**20
+_STRIP_PIXELS = 2**22
 _DIRECT_MODES = ("RGB", "L")
 
 
@@ -155,7 +155,7 @@ def _halve(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = image.shape[:2]
     while height % 2 == 0 and width % 2 == 0 and _is_large_enough((width // 2, height // 2), size):
         width, height = width // 2, height // 2
-        # The mean of areas is exact; OpenCV has a fast path for whole factors.
+        # OpenCV has a fast path for the mean of 2×2 pixels.
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return image
 
@@ -169,10 +169,10 @@ def _resize_rest(image: np.ndarray, size: tuple[int, int], interpolation: int) -
     height, width = image.shape[:2]
     if (width, height) == size:
         return image
-    if width >= 2 * size[0] and height >= 2 * size[1]:
-        interpolation = cv2.INTER_AREA  # of odd sides; bilinear would skip pixels
-    elif width < size[0] or height < size[1]:
+    if width < size[0] or height < size[1]:
         interpolation = cv2.INTER_LINEAR
+    elif width >= 2 * size[0] or height >= 2 * size[1]:
+        interpolation = cv2.INTER_AREA  # bilinear would skip pixels
     return cv2.resize(image, size, interpolation=interpolation)
 
 
@@ -247,6 +247,8 @@ def image_to_array(pil_image: Image.Image) -> np.ndarray:
     array: np.ndarray | None = None
     for top, strip in _strips(pil_image):
         values = np.asarray(strip)
+        if len(values) == pil_image.height:
+            return values
         if array is None:
             array = np.empty((pil_image.height, *values.shape[1:]), dtype=values.dtype)
         array[top : top + strip.height] = values
@@ -257,6 +259,9 @@ def image_to_array(pil_image: Image.Image) -> np.ndarray:
 def _strips(pil_image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """Yield strips of full width and the number of their first row."""
     rows = max(1, _STRIP_PIXELS // pil_image.width)
+    if rows >= pil_image.height:
+        yield 0, pil_image
+        return
     for top in range(0, pil_image.height, rows):
         yield top, pil_image.crop((0, top, pil_image.width, min(pil_image.height, top + rows)))
 

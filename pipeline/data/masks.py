@@ -28,10 +28,12 @@ def read_mask(path: Path, positive: int | str) -> np.ndarray:
         UserError: the file cannot be decoded, has colors, or has other values than 0 and `positive`.
     """
     values = read_mask_values(path)
+    if values.dtype == np.uint8 and positive == 1 and values.max() <= 1:
+        return values.view(bool)
     mask: np.ndarray = values != 0
     if values.dtype == bool or positive == "nonzero":
         return mask
-    if (mask & (values != positive)).any():
+    if np.count_nonzero(values == positive) != np.count_nonzero(mask):
         found = np.unique(values)[:6].tolist()
         other = {1: 255, 255: 1}[int(positive)]
         fix = f"set masks.positive = {other}" if set(found) <= {0, other} else "save it without interpolated values"

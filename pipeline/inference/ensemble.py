@@ -12,6 +12,7 @@ from pipeline.inference.tta import flip
 from pipeline.models.checkpoint import WeightsMetadata, load_weights
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.device import ComputeDevice, choose_device, to_device
+from pipeline.models.fuse import fuse_batch_norms
 from pipeline.models.zoo import SegmentationModel
 from pipeline.recipe import Flip, Recipe
 
@@ -102,6 +103,7 @@ def load_ensemble_member(
         if other.model_classes() != classes:
             raise UserError(path, f"has other classes than {paths[0]}", "train both on one competition")
     for model in models:
+        fuse_batch_norms(model)
         model.to(device.device).to(memory_format=torch.channels_last)
     recipe = recipe or recipes[0]
     return EnsembleMember(Ensemble(models, recipe.predict.flips, device, classes), recipe), list(metadata)

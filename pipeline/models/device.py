@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import UserError
+from pipeline.host import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def choose_device(precision: str = "auto", *, deterministic: bool = False) -> Co
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix is multiplied
+    if kind == "cpu":
+        keep_freed_memory()
     suitable, reason = _suitable_precision(kind)
     if precision not in ("auto", suitable):
         if precision == "fp16" and kind != "cuda":

@@ -1,14 +1,15 @@
 """The training loss: weighted sum of cross-entropy and soft Dice, in float32."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.recipe import LossConfig
 
-WINDOW = 7
-"""Side in pixels of the window of `boundary_weight`."""
 _EPSILON = 1e-7
 
 
@@ -40,20 +41,60 @@ class SegmentationLoss(nn.Module):
         """
         # fp16 ends at 65,504, and sums over the pixels of an image exceed that.
         logits, target = logits.float(), target.float()
-        loss = logits.new_zeros(())
-        if self.config.bce:
-            weight = boundary_weight(target, self.config.boundary) if self.config.boundary else None
-            loss = loss + self.config.bce * self._cross_entropy(logits, target, weight)
-        if self.config.dice:
-            loss = loss + self.config.dice * soft_dice_loss(self.classes.probabilities(logits), target)
-        return loss
-
-    def _cross_entropy(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        weight = boundary_weight(target, self.config.boundary) if self.config.boundary else None
         if not self.classes.exclusive:
-            return F.binary_cross_entropy_with_logits(logits, target, weight)
-        background = (1 - target.sum(dim=1, keepdim=True)).clamp(min=0)
-        entropy = -(torch.cat([background, target], dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
-        return entropy.mean() if weight is None else (entropy * weight.mean(dim=1)).mean()
+            binary: Tensor = _BinaryLoss.apply(logits, target, weight, self.config.bce, self.config.dice)
+            return binary
+        entropy = _categorical_cross_entropy(logits, target)
+        if weight is not None:
+            entropy = entropy * weight.mean(dim=1)
+        dice = soft_dice_loss(self.classes.probabilities(logits), target)
+        return self.config.bce * entropy.mean() + self.config.dice * dice
+
+
+class _BinaryLoss(torch.autograd.Function):
+    """Compute ``bce × binary cross-entropy + dice × soft Dice loss`` of independent classes.
+
+    The gradient is computed together with the value, from one sigmoid: on a CPU in a third of the time that autograd
+    needs for the two terms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, bce: float, dice: float) -> Tensor:
+        p = logits.sigmoid()
+        error, q = p - target, 1 - p
+        gradient = torch.zeros_like(p)
+        value = p.new_zeros(())
+        if bce:
+            # log(1 + e^x) = max(x, 0) - log(max(p, 1 - p)), and the maximum, from 1/2 to 1, is |p - 1/2| + 1/2.
+            certainty = (p - 0.5).abs_().add_(0.5)
+            entropy = logits.clamp(min=0).sub_(certainty.log_()).addcmul_(logits, target, value=-1)
+            scaled = error if weight is None else error * weight
+            value += bce * (entropy if weight is None else entropy.mul_(weight)).mean()
+            gradient.add_(scaled, alpha=bce / p.numel())
+        if dice:
+            dims = (0, 2, 3)
+            true = target.sum(dim=dims, keepdim=True)
+            difference = torch.linalg.vector_norm(error, 1, dim=dims, keepdim=True)
+            total = (p.sum(dim=dims, keepdim=True) + true).clamp_(min=_EPSILON)
+            factor = dice * (true > 0) / true.numel()
+            value += (factor * difference / total).sum()
+            by_probability = error.sign_().sub_(difference / total).mul_(factor / total)
+            gradient.addcmul_(by_probability, p.mul_(q))
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0], None, None, None, None
+
+
+def _categorical_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return (n, h, w): the cross-entropy of background and exclusive classes."""
+    background = (1 - target.sum(dim=1, keepdim=True)).clamp(min=0)
+    return -(torch.cat([background, target], dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
@@ -89,6 +130,31 @@ def boundary_weight(target: Tensor, extra: float) -> Tensor:
     Returns:
         (n, c, h, w) float with mean 1, so that the terms of the loss keep their proportion.
     """
-    p = F.avg_pool2d(target, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
-    weight = 1 + extra * 4 * p * (1 - p)
-    return weight / weight.mean()
+    p = box_mean(target)
+    weight = torch.addcmul(p, p, p, value=-1).mul_(4 * extra).add_(1)
+    return weight.div_(weight.mean())
+
+
+def box_mean(x: Tensor) -> Tensor:
+    """Compute the mean of the 7×7 window around each pixel; padding is not counted.
+
+    Equals an average pooling with stride 1, which takes nine times as long on a CPU: a window of 7 is the sum of
+    windows of 4, 2 and 1, and the axes are independent.
+
+    Args:
+        x: (n, c, h, w) float.
+
+    Returns:
+        The same shape.
+    """
+    for axis in (-1, -2):
+        size = x.shape[axis]
+        padded = F.pad(x, (3, 3) if axis == -1 else (0, 0, 3, 3))
+        two = padded.narrow(axis, 0, size + 5) + padded.narrow(axis, 1, size + 5)
+        seven = two.narrow(axis, 0, size) + two.narrow(axis, 2, size)
+        seven += two.narrow(axis, 4, size)
+        seven += padded.narrow(axis, 6, size)
+        position = torch.arange(size, device=x.device)
+        count = (position + 4).clamp(max=size) - (position - 3).clamp(min=0)
+        x = seven.div_(count if axis == -1 else count[:, None])
+    return x

@@ -86,7 +86,7 @@ def init_state(recipe: Recipe, classes: Classes, device: ComputeDevice, fold: Fo
     """
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
     model = build_model(recipe.network, classes).to(device.device).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, recipe.train)
+    optimizer = build_optimizer(model, recipe.train, device)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:
         model.compile()

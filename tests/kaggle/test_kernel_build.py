@@ -69,6 +69,8 @@ def test_the_pack_holds_source_configuration_and_fallbacks(
         "competitions/tiny.toml",
         "recipes/tiny.toml",
         "fallback/simplejpeg/simplejpeg.py",
+        "fallback/isal/isal/igzip.py",
+        "fallback/isal/isal/igzip_lib.py",
         "fallback/tomli_w/tomli_w/__init__.py",
         "fallback/segmentation_models_pytorch/segmentation_models_pytorch/__init__.py",
     }

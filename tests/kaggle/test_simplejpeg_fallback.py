@@ -52,3 +52,10 @@ def test_header_gives_the_size() -> None:
     assert decode_jpeg_header(content)[:2] == simplejpeg.decode_jpeg_header(content)[:2] == (96, 128)
     with pytest.raises(ValueError, match="cannot identify"):
         decode_jpeg_header(b"not an image")
+
+
+def test_the_scale_is_that_of_simplejpeg_for_odd_sides() -> None:
+    """libjpeg-turbo rounds the sides up."""
+    content = simplejpeg.encode_jpeg(draw_ellipse(np.random.default_rng(0), (150, 90))[0])
+    for width, height in ((75, 45), (38, 23), (19, 12)):
+        assert decode_jpeg(content, "RGB", height, width).shape == (height, width, 3)

@@ -21,6 +21,7 @@ from pipeline.models.checkpoint import (
 )
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.models.ema import update_ema
+from pipeline.models.fuse import fuse_batch_norms
 from pipeline.models.zoo import MEAN, STD, build_model
 from pipeline.recipe import Recipe, SMPConfig, UNetConfig
 from tests.helpers import changed_recipe
@@ -91,6 +92,18 @@ class TestContract:
         assert torch.equal(loaded(images(1, 3, 40, 50)), model(images(1, 3, 40, 50)))
         assert (loaded_recipe, loaded_metadata) == (other, metadata())
         assert not loaded.training
+
+    def test_fused_batch_norms_change_only_the_rounding(self, model, name):
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.uniform_(layer.running_mean, -1, 1)
+                nn.init.uniform_(layer.running_var, 0.5, 2)
+        with torch.no_grad():
+            expected = model(images(1, 3, 64, 96))
+            fuse_batch_norms(model)
+            torch.testing.assert_close(model(images(1, 3, 64, 96)), expected, rtol=1e-3, atol=1e-4)
+        left = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert not left or name.startswith("smp"), "encoders of the library are no sequences of layers"
 
     def test_channels_last_and_bf16_agree_with_float32(self, model):
         image = images(1, 3, 64, 64)

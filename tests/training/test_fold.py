@@ -53,17 +53,17 @@ def read_metrics(run: Run) -> list[dict]:
 
 @pytest.mark.slow
 def test_learns_and_leaves_a_complete_run(train):
-    run = train(train__epochs=8)
+    run = train(train__epochs=12)
     history = read_metrics(run)
-    assert [row["epoch"] for row in history] == list(range(1, 9))
+    assert [row["epoch"] for row in history] == list(range(1, 13))
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["dice"] > 0.9
     assert run.weights.exists()
     assert not run.checkpoint.exists()
     assert list(run.folder.glob("events.*"))
-    assert Image.open(run.samples / "epoch-008.jpg").size[0] == 960
+    assert Image.open(run.samples / "epoch-012.jpg").size[0] == 960
     _, recipe, metadata = load_weights(run.weights)
-    assert recipe.train.epochs == 8
+    assert recipe.train.epochs == 12
     assert metadata.fold == "0"
     assert float(metadata.score) == pytest.approx(history[-1]["dice"], abs=1e-5)
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 
 from pipeline.models.classes import Classes
 from pipeline.recipe import LossConfig
-from pipeline.training.losses import SegmentationLoss, boundary_weight, soft_dice_loss
+from pipeline.training.losses import SegmentationLoss, boundary_weight, box_mean, soft_dice_loss
 
 TARGET = torch.zeros(2, 1, 32, 48)
 TARGET[:, :, 8:24, 12:36] = 1
@@ -23,6 +24,37 @@ def test_terms_equal_their_formulas():
     assert SegmentationLoss(LossConfig(bce=0, dice=2))(logits, target) == pytest.approx(2 * dice.item(), abs=1e-5)
     both = SegmentationLoss(LossConfig(bce=0.5, dice=2))(logits, target)
     assert both == pytest.approx((0.5 * bce + 2 * dice).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("config", [(1, 0, 0), (1, 0, 3), (0, 1, 0), (0.7, 1.3, 2)])
+def test_gradient_of_independent_classes_equals_that_of_autograd(config):
+    torch.manual_seed(0)
+    bce, dice, boundary = config
+    logits, target = (3 * torch.randn(2, 3, 9, 8)).requires_grad_(), torch.rand(2, 3, 9, 8).round(decimals=1)
+    target[:, 2] = 0  # a class without a pixel
+    weight = boundary_weight(target, boundary) if boundary else None
+    expected = bce * F.binary_cross_entropy_with_logits(logits, target, weight)
+    expected = expected + dice * soft_dice_loss(logits.sigmoid(), target)
+    (wanted,) = torch.autograd.grad(expected, logits)
+    loss = SegmentationLoss(LossConfig(bce=bce, dice=dice, boundary=boundary), Classes(("a", "b", "c")))(logits, target)
+    (gradient,) = torch.autograd.grad(2 * loss, logits)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(gradient, 2 * wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_loss_of_very_certain_logits_is_finite_and_exact():
+    logits = torch.tensor([-200.0, 200.0, -200.0, 200.0]).view(1, 1, 2, 2).requires_grad_()
+    target = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    loss = SegmentationLoss(LossConfig(bce=1, dice=0))(logits, target)
+    loss.backward()
+    assert loss.item() == 100
+    torch.testing.assert_close(logits.grad.flatten(), torch.tensor([0, 0, -0.25, 0.25]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 3, 9), (2, 1, 20, 13)])
+def test_box_mean_equals_the_average_pooling(shape):
+    x = torch.rand(shape)
+    torch.testing.assert_close(box_mean(x), F.avg_pool2d(x, 7, 1, 3, count_include_pad=False))
 
 
 @pytest.mark.parametrize("binary", [True, False])

@@ -35,7 +35,13 @@ _MAIN = Path(__file__).with_name("main.py")
 _SOURCE_FOLDERS = ("pipeline", "scripts")
 _PURE_PACKAGES = ("segmentation_models_pytorch", "tomli_w")
 """Pure Python packages that the pipeline needs and Kaggle's image may lack."""
-_SIMPLEJPEG_FALLBACK = Path(__file__).with_name("simplejpeg_fallback.py")
+_FALLBACK_FILES = {
+    "simplejpeg/simplejpeg.py": "simplejpeg_fallback.py",
+    "isal/isal/__init__.py": "__init__.py",
+    "isal/isal/igzip.py": "isal_fallback.py",
+    "isal/isal/igzip_lib.py": "isal_fallback.py",
+}
+"""File in the pack -> file in this folder, for packages with compiled parts."""
 _MAX_TITLE = 50
 _LINE_LENGTH = 100
 
@@ -138,7 +144,7 @@ def _collect_files(competition: Competition, recipes: Sequence[Recipe]) -> dict[
     for name in _PURE_PACKAGES:
         package = _package_folder(name)
         files |= {fallback / name / path.relative_to(package.parent): path for path in package.rglob("*.py")}
-    files[fallback / "simplejpeg" / "simplejpeg.py"] = _SIMPLEJPEG_FALLBACK
+    files |= {fallback / inside: Path(__file__).with_name(name) for inside, name in _FALLBACK_FILES.items()}
     contents = {inside.as_posix(): path.read_bytes() for inside, path in files.items()}
     contents[paths.competition_toml(competition.name).as_posix()] = _to_toml(competition)
     for recipe in recipes:

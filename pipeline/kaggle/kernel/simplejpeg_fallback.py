@@ -29,7 +29,9 @@ def decode_jpeg(data: bytes, colorspace: str = "RGB", min_height: int = 0, min_w
         raise ValueError(f"decoding {kind} to {colorspace} is not supported")
     flag = cv2.IMREAD_COLOR
     if min_height or min_width:
-        fitting = (scaled for scale, scaled in _SCALES if height // scale >= min_height and width // scale >= min_width)
+        fitting = (
+            scaled for scale, scaled in _SCALES if -(-height // scale) >= min_height and -(-width // scale) >= min_width
+        )
         flag = next(fitting, cv2.IMREAD_COLOR)
     image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if image_bgr is None:

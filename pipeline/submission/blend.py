@@ -21,7 +21,7 @@ from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 from pipeline.parallel import map_parallel
-from pipeline.submission.score import parse_row
+from pipeline.submission.rows import parse_row
 
 # The files do not contain the sizes of their images; `check_submission` checks against the size. This leaves 15 bits
 # of an integer for the voters.

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
 from pipeline.data.masks import Shape
-from pipeline.data.rle import RleFormat, count_overlap, expand_runs, parse_rle, rle_format
+from pipeline.data.rle import expand_runs, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_test_samples
 from pipeline.errors import UserError
@@ -22,6 +22,7 @@ from pipeline.metrics.instances import InstanceMetric
 from pipeline.metrics.pixels import PixelMetric
 from pipeline.parallel import map_parallel
 from pipeline.paths import competition_toml
+from pipeline.submission.rows import count_pixels, parse_row
 
 
 def score_submission(
@@ -60,7 +61,7 @@ def _score_pixels(
     """Score row by row, in constant memory."""
     format = submission_format(competition)
     with MaskCsvLookup(path, format) as submitted:
-        count = partial(_count_pixels, path, solution, rle_format(competition))
+        count = partial(count_pixels, path, solution, rle_format(competition))
         pairs = _pair_rows(submitted, solution, format, shapes)
         with closing(map_parallel(count, pairs)) as results:
             for (truth, *_), counts in tqdm(results, desc="score", unit=" rows", delay=2):
@@ -81,16 +82,6 @@ def _pair_rows(
         seen.add(truth.key)
         height, width = shapes[truth.key]
         yield truth, submitted.take(truth.key), height * width
-
-
-def _count_pixels(
-    path: Path, solution: Path, format: RleFormat, rows: tuple[MaskRow, MaskRow, int]
-) -> tuple[int, int, int]:
-    """Count the pixels that both masks share, those of the predicted mask, and those of the true one."""
-    true_row, predicted_row, pixels = rows
-    predicted = parse_row(predicted_row, path, pixels, format)
-    true = parse_row(true_row, solution, pixels, format)
-    return count_overlap(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
 
 
 def _score_instances(
@@ -130,18 +121,6 @@ def _group_rows(path: Path, competition: Competition, shapes: Mapping[RowKey, Sh
 def _require_known(row: MaskRow, path: Path, shapes: Mapping[RowKey, Shape]) -> None:
     if row.key not in shapes:
         raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")
-
-
-def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.ndarray:
-    """Parse the runs of a row.
-
-    Raises:
-        UserError: the RLE is invalid.
-    """
-    try:
-        return parse_rle(row.rle, pixels, format)
-    except ValueError as error:
-        raise UserError(path, f"line {row.line} ({row.id}): {error}", "correct it, or predict again") from None
 
 
 def solution_csv(competition: Competition, data: Path) -> Path:

@@ -97,7 +97,7 @@ lint: .venv/ready ## check style and types
 format: .venv/ready ## format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 mutate: .venv/ready ; $(PY) -m tests.mutants ## run mutation tests on the pure functions
-bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time the stages beside the usual way [STAGE]
+bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time all stages, or STAGE=text
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
 torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random

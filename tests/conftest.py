@@ -69,12 +69,12 @@ def recipe() -> Recipe:
             "input": {"size": [64, 48]},
             "network": {"name": "unet", "width": 8, "depth": 2},
             "train": {
-                "epochs": 8,
+                "epochs": 12,
                 "batch_size": 2,
                 "learning_rate": 0.03,
                 "precision": "float32",
                 "ema_decay": 0.5,
-                "validate_every": 8,
+                "validate_every": 12,
             },
             "predict": {"flips": ["none", "horizontal"]},
         }

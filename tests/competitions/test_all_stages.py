@@ -41,7 +41,7 @@ CASES = [
     Case("nuclei-instances", (96, 96), 0.55, epochs=8),
     Case("tgs-salt", (96, 96), 0.7),
     Case("airbus-ship", (96, 96), 0.6),
-    Case("severstal-steel", (200, 32), 0.85, epochs=20, train=32),
+    Case("severstal-steel", (200, 32), 0.85, epochs=30, train=32),
     Case("understanding-clouds", (64, 48), 0.75, epochs=12, train=32),
     Case("sartorius-cells", (128, 96), 0.5, epochs=8),
 ]

@@ -285,9 +285,9 @@ class TestRecipe:
             "augment.rotate: 0.0 / 2.0",
             "network.norm: batch / group",
             "seed: 0 / 5",
-            "train.epochs: 8 / 3",
+            "train.epochs: 12 / 3",
         ]
-        assert other.training_differences(recipe)[-1] == "train.epochs: 3 / 8"
+        assert other.training_differences(recipe)[-1] == "train.epochs: 3 / 12"
 
     def test_names_prediction_and_speed_are_no_difference(self, recipe):
         other = changed_recipe(

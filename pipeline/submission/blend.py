@@ -43,22 +43,20 @@ def majority_vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.nda
     # integers are sorted faster than indices.
     changes = np.array([sign * weight for weight in weights for sign in (1, -1)])
     bits = (len(changes) - 1).bit_length()
-    bounds = np.concatenate([_pack_bounds(runs, bits, 2 * voter) for voter, runs in enumerate(masks)])
+    bounds = np.concatenate(masks)
+    bounds[:, 1] += bounds[:, 0]
+    bounds <<= bits
+    bounds += np.repeat(np.arange(len(changes)).reshape(-1, 2), [len(runs) for runs in masks], axis=0)
+    bounds = bounds.ravel()
     bounds.sort()
-    weight = np.cumsum(changes[bounds & ((1 << bits) - 1)])
-    positions = bounds >> bits
+    weight = changes.take(bounds & ((1 << bits) - 1)).cumsum()
+    bounds >>= bits
     # Several bounds can fall on one pixel; only the sum after the last one counts.
-    last = np.append(positions[1:] != positions[:-1], True)[: len(positions)]
-    positions, inside = positions[last], 2 * weight[last] > sum(weights)
-    edges = positions[inside != np.append(False, inside)[:-1]].reshape(-1, 2)
-    return np.stack([edges[:, 0], edges[:, 1] - edges[:, 0]], axis=1)
-
-
-def _pack_bounds(runs: np.ndarray, bits: int, code: int) -> np.ndarray:
-    """Return the starts and ends of runs (n, 2), moved left by `bits`, plus `code`, and 1 more for an end."""
-    starts = runs[:, 0] << bits
-    ends = (runs[:, 0] + runs[:, 1]) << bits
-    return np.concatenate([starts | code, ends | (code + 1)])
+    last = np.append(bounds[1:] != bounds[:-1], True)[: len(bounds)]
+    positions, inside = bounds[last], 2 * weight[last] > sum(weights)
+    edges: np.ndarray = positions[inside != np.append(False, inside)[:-1]].reshape(-1, 2)
+    edges[:, 1] -= edges[:, 0]
+    return edges
 
 
 def blend_submissions(

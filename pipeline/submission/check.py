@@ -36,6 +36,8 @@ from pipeline.submission.report import MAX_PROBLEMS, SubmissionProblem, Submissi
 
 _IMPLAUSIBLE_SHARE = 0.01
 """Up to this fraction of masks with an implausible area is a warning, above it an error."""
+_OTHER_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"
+"""All white space in ASCII but the space."""
 _REFERENCE_MASKS = 100
 """Training masks that the pixel order is compared with."""
 
@@ -124,7 +126,8 @@ def _has_stray_spaces(rle: str, numbers: int) -> bool:
     """
     if not numbers:
         return rle != rle.strip()
-    return rle.count(" ") != numbers - 1 or not rle.replace(" ", "").isdigit()
+    # The RLE is valid: each gap between two numbers has one space if there are as many as gaps, and no other characters.
+    return rle.count(" ") != numbers - 1 or not rle.isascii() or any(space in rle for space in _OTHER_SPACES)
 
 
 class _Checker:

@@ -44,7 +44,9 @@ def score_submission(
     """
     metric = load_metric(competition)
     if isinstance(metric, PixelMetric):
-        scores = dict(_score_pixels(path, solution, competition, shapes, metric))
+        counts = dict(_count_pixels(path, solution, competition, shapes))
+        overlap, predicted, true = np.array(list(counts.values()), dtype=np.int64).reshape(-1, 3).T
+        scores = dict(zip(counts, metric.formula(overlap, predicted, true).tolist(), strict=True))
     else:
         assert isinstance(metric, InstanceMetric)
         scores = dict(_score_instances(path, solution, competition, shapes, metric))
@@ -55,17 +57,17 @@ def score_submission(
     return pd.DataFrame(rows, columns=["id", "class", "score"])
 
 
-def _score_pixels(
-    path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape], metric: PixelMetric
-) -> Iterator[tuple[RowKey, float]]:
-    """Score row by row, in constant memory."""
+def _count_pixels(
+    path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape]
+) -> Iterator[tuple[RowKey, tuple[int, int, int]]]:
+    """Count the pixels in both masks, in the predicted and in the true mask of each row, in constant memory."""
     format = submission_format(competition)
     with MaskCsvLookup(path, format) as submitted:
         count = partial(count_pixels, path, solution, rle_format(competition))
         pairs = _pair_rows(submitted, solution, format, shapes)
         with closing(map_parallel(count, pairs)) as results:
             for (truth, *_), counts in tqdm(results, desc="score", unit=" rows", delay=2):
-                yield truth.key, float(metric.formula(*map(np.asarray, counts)))
+                yield truth.key, counts
         submitted.finish()
 
 

@@ -126,7 +126,7 @@ def _has_stray_spaces(rle: str, numbers: int) -> bool:
     """
     if not numbers:
         return rle != rle.strip()
-    # The RLE is valid: each gap between two numbers has one space if there are as many as gaps, and no other characters.
+    # The RLE is valid, so as many spaces as gaps are one in each gap, if there is no other white space.
     return rle.count(" ") != numbers - 1 or not rle.isascii() or any(space in rle for space in _OTHER_SPACES)
 
 

@@ -224,7 +224,9 @@ def test_changes_of_narrow_stripes_are_found(length, period):
     assert _find_changes(pixels).tolist() == list(range(period, length, period))
 
 
-@pytest.mark.parametrize("largest", [1, 9, 10, 99, 2_455_040, 2**31, 2**32 - 1, 2**32, 10**9, 9_999_999_999, 2**62])
+@pytest.mark.parametrize(
+    "largest", [1, 9, 10, 999, 1000, 2_455_040, 9_999_999, 10**7, 2**31, 2**32 - 1, 2**32, 10**9, 9_999_999_999, 2**62]
+)
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 500])
 def test_many_numbers_are_written_as_python_writes_them(largest, count):
     rng = np.random.default_rng(count)

@@ -5,10 +5,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -21,13 +21,18 @@ Result = TypeVar("Result")
 SERIAL_ITEMS = 2000
 """Items that are mapped before processes are started: a start takes about as long as 2,000 rows of a submission."""
 _CHUNK_ITEMS = 64
-"""Items per message between processes, about half a megabyte of rows."""
+"""Most items per message between processes, usually half a megabyte of rows."""
+_CHUNK_SIZE = 1 << 22
+"""A message ends with the item that reaches this size, so that few large items are in memory at once."""
 _MAX_WORKERS = 16
 """With more, the process that reads the items sets the pace."""
 
 
 def map_parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], serial_items: int = SERIAL_ITEMS
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    serial_items: int = SERIAL_ITEMS,
+    size: Callable[[Item], int] = lambda _: 0,
 ) -> Generator[tuple[Item, Result]]:
     """Map `function` over `items` on all cores; the first items in this process.
 
@@ -35,6 +40,7 @@ def map_parallel(
         function: must survive pickling, as must items and results.
         items: read in this process, some chunks ahead of the results.
         serial_items: number of items that are mapped in this process.
+        size: returns the approximate size of an item in bytes, if some are large.
 
     Yields:
         Each item with its result, in order. An exception of `function` is raised in place of its chunk; one of
@@ -46,10 +52,11 @@ def map_parallel(
     stream = iter(items)
     for item in islice(stream, serial_items):
         yield item, function(item)
-    first = list(islice(stream, _CHUNK_ITEMS))
+    chunks = _split_chunks(stream, size)
+    first = next(chunks, [])
     workers = min(available_cores(), _MAX_WORKERS)
     if not first or workers == 1:
-        for item in (*first, *stream):
+        for item in chain(first, chain.from_iterable(chunks)):
             yield item, function(item)
         return
     pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
@@ -57,12 +64,10 @@ def map_parallel(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         try:
-            chunk = first
-            while chunk:
+            for chunk in chain([first], chunks):
                 pending.append((chunk, pool.submit(_map_chunk, function, chunk)))
                 if len(pending) > 2 * workers:
                     yield from _collect(*pending.popleft())
-                chunk = list(islice(stream, _CHUNK_ITEMS))
             while pending:
                 yield from _collect(*pending.popleft())
         except BrokenProcessPool:
@@ -70,6 +75,19 @@ def map_parallel(
             raise UserError("", what, "close other programs and run it again") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _split_chunks(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    total = 0
+    for item in items:
+        chunk.append(item)
+        total += size(item)
+        if len(chunk) == _CHUNK_ITEMS or total >= _CHUNK_SIZE:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
 
 
 def _map_chunk(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.host import available_cores
 from pipeline.parallel import map_parallel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,15 @@ def test_few_items_start_no_process():
 def test_one_core_starts_no_process(monkeypatch):
     monkeypatch.setattr("pipeline.parallel.available_cores", lambda: 1)
     assert {process for _, process in map_parallel(process_of, range(100), 0)} == {os.getpid()}
+
+
+def test_few_large_items_are_read_ahead():
+    taken = []
+    numbers = (taken.append(number) or number for number in range(500))
+    stream = map_parallel(square, numbers, 0, size=lambda _: 1 << 30)
+    assert next(stream) == (0, 0)
+    assert len(taken) <= 2 * min(available_cores(), 16) + 2
+    assert list(stream) == [(number, number**2) for number in range(1, 500)]
 
 
 def test_an_endless_stream_is_read_a_few_chunks_ahead():

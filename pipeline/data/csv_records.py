@@ -86,11 +86,12 @@ def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _render_record(fields: Sequence[str]) -> str:
     """Return the text of a record. Only records with special characters need the csv module, which is slow."""
     text = ",".join(fields)
-    if text and '"' not in text and "\n" not in text and text.count(",") == len(fields) - 1:
+    if text and '"' not in text and "\n" not in text and "\r" not in text and text.count(",") == len(fields) - 1:
         return f"{text}\n"
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerow(fields)
-    return buffer.getvalue()
+    # It quotes what its line terminator contains: both, since a reader may end lines at either.
+    csv.writer(buffer, lineterminator="\r\n").writerow(fields)
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _split_records(lines: "_BoundedLines") -> Iterator[tuple[int, list[str]]]:

@@ -116,7 +116,9 @@ def _vote_rows(
         # Temporary files go next to the result: the system's folder is often in memory.
         others = [stack.enter_context(MaskCsvLookup(path, format, folder)) for path in paths[1:]]
         vote = partial(_vote_row, paths, weights, rle_format(competition))
-        results = stack.enter_context(closing(map_parallel(vote, _equal_rows(paths[0], others, format))))
+        groups = _equal_rows(paths[0], others, format)
+        size = lambda rows: sum(len(row.rle) for row in rows)  # noqa: E731
+        results = stack.enter_context(closing(map_parallel(vote, groups, size=size)))
         for (row, *_), rle in tqdm(results, desc="blend", unit=" rows", delay=2):
             yield row.id, row.class_index, rle
         for other in others:

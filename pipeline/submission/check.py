@@ -75,7 +75,8 @@ def check_submission(
     if tuple(header) != checker.format.header:
         what, fix = describe_header(header, checker.format.header)
         checker.report.add(f"{what}; {fix}", line=1)
-    inspected = map_parallel(partial(_inspect, checker.rle_format), checker.parse_records(records))
+    rows = checker.parse_records(records)
+    inspected = map_parallel(partial(_inspect, checker.rle_format), rows, size=lambda row: len(row.rle))
     with closing(inspected) as results:
         for row, inspection in tqdm(results, desc="check", total=len(shapes), unit=" rows", delay=2):
             checker.add_row(row, inspection)

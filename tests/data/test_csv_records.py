@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.data.csv_records import read_csv_records, write_csv_records
 from pipeline.errors import UserError
 
-FIELD = st.text('a1 ,"\nü', max_size=6)
+FIELD = st.text('a1 ,"\n\rü', max_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_records_are_those_of_the_csv_module(folder: Path, records: list[list[st
     path = folder / f"a{ending}"
     assert write_csv_records(path, records) == len(records)
     assert [fields for _, fields in read_csv_records(path)] == records
-    if ending == ".csv":
+    if ending == ".csv" and not any("\r" in field for fields in records for field in fields):
         expected = io.StringIO(newline="")
         csv.writer(expected, lineterminator="\n").writerows(records)
         assert path.read_bytes().decode() == expected.getvalue()

@@ -8,10 +8,13 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 120.0
@@ -133,6 +136,8 @@ def _run_module(arguments: Sequence[str], folder: Path, environment: Mapping[str
     os.close(output)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
     logging.getLogger().handlers.clear()
+    # The lock of this process is shared: a process that is killed while it holds it would stop all later ones.
+    tqdm.set_lock(threading.RLock())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.argv = list(arguments)

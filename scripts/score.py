@@ -20,11 +20,11 @@ def main(
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
     from pipeline.submission.score import describe_scores, save_scores, score_submission, solution_csv
-    from pipeline.submission.shapes import expected_shapes
+    from pipeline.submission.shapes import solution_shapes
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
     truth = solution or solution_csv(chosen, folder)
-    scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))
+    scores = score_submission(file, truth, chosen, solution_shapes(chosen, folder, truth))
     if out:
         save_scores(scores, chosen, folder, out)
     print(describe_scores(scores, chosen, file, worst))

@@ -1,14 +1,17 @@
 """Histograms of probabilities, which determine a mask's pixel counts at every threshold at once."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_BINS = 256
 """Bins of a probability histogram. The thresholds between them are k / NUM_BINS."""
 
 
-def probability_histogram(probability: Tensor, truth: Tensor) -> np.ndarray:
+def probability_histogram(probability: "Tensor", truth: "Tensor") -> np.ndarray:
     """Count the pixels of an image by ground truth and probability.
 
     Args:
@@ -19,6 +22,8 @@ def probability_histogram(probability: Tensor, truth: Tensor) -> np.ndarray:
         (c, 2, NUM_BINS) int64: background, object. Bin k holds probabilities from k / NUM_BINS to below
         (k + 1) / NUM_BINS; the last one also 1.
     """
+    import torch
+
     classes = len(probability)
     bins = (probability * NUM_BINS).clamp_(0, NUM_BINS - 1).int()
     offsets = torch.arange(classes, device=bins.device, dtype=bins.dtype).view(-1, 1, 1) * (2 * NUM_BINS)

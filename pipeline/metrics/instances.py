@@ -7,13 +7,15 @@ kind do not overlap.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from pipeline.data.instances import Splitter
 from pipeline.data.labels import Truth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IOU_THRESHOLDS = np.arange(50, 100, 5) / 100
 """0.5, 0.55, ... 0.95 (evaluation pages of Data Science Bowl 2018, TGS Salt, Airbus and Sartorius)."""
@@ -105,7 +107,7 @@ class InstanceMetric:
         self.min_areas = min_areas
         self.thresholds = PROBABILITY_THRESHOLDS
 
-    def observe(self, probability: Tensor, truth: Truth) -> np.ndarray:
+    def observe(self, probability: "Tensor", truth: Truth) -> np.ndarray:
         """Score a prediction at every threshold and minimum area: (classes, thresholds, min_areas) float32."""
         maps = probability.cpu().numpy()
         return np.stack([
@@ -117,7 +119,7 @@ class InstanceMetric:
         """Return the observations (n, thresholds, min_areas) of one class as float64: they are scores already."""
         return observations.astype(np.float64)
 
-    def score(self, masks: Tensor, truth: Truth) -> np.ndarray:
+    def score(self, masks: "Tensor", truth: Truth) -> np.ndarray:
         """Score binary masks (classes, h, w) bool against the ground truth: (classes,) float64."""
         return np.array([
             self._scores(mask, truth, number)[0] for number, mask in enumerate(masks.cpu().numpy())

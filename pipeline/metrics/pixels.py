@@ -1,14 +1,15 @@
 """Metrics of one mask against another, computed from three pixel counts: Dice, IoU, F-beta."""
 
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pipeline.data.labels import Truth
 from pipeline.metrics.counts import NUM_BINS, counts_by_threshold, probability_histogram
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CountsFormula(Protocol):
@@ -71,8 +72,10 @@ class PixelMetric:
         # At threshold 0 every pixel would be in the mask.
         self.thresholds = np.arange(1, NUM_BINS) / NUM_BINS
 
-    def observe(self, probability: Tensor, truth: Truth) -> np.ndarray:
+    def observe(self, probability: "Tensor", truth: Truth) -> np.ndarray:
         """Summarize a prediction: the histogram (classes, 2, NUM_BINS) int32, which determines every score."""
+        import torch
+
         true = torch.from_numpy(truth.masks).to(probability.device)
         return probability_histogram(probability, true).astype(np.int32)
 
@@ -96,8 +99,10 @@ class PixelMetric:
             grid[..., number] = self.formula(np.where(empty, 0, overlap), np.where(empty, 0, predicted), true[:, None])
         return grid
 
-    def score(self, masks: Tensor, truth: Truth) -> np.ndarray:
+    def score(self, masks: "Tensor", truth: Truth) -> np.ndarray:
         """Score binary masks (classes, h, w) bool against the ground truth: (classes,) float64."""
+        import torch
+
         true = torch.from_numpy(truth.masks).to(masks.device)
         counts = torch.stack([(masks & true).sum(dim=(1, 2)), masks.sum(dim=(1, 2)), true.sum(dim=(1, 2))])
         overlap, predicted, area = counts.cpu().numpy()

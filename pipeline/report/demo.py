@@ -4,7 +4,7 @@ from pipeline import paths
 from pipeline.competition import load_competition
 from pipeline.evaluation.result import read_evaluation
 from pipeline.submission.score import score_submission
-from pipeline.submission.shapes import expected_shapes
+from pipeline.submission.shapes import solution_shapes
 
 DEMO = "demo"
 """Name of the demonstration's competition and recipe."""
@@ -16,7 +16,7 @@ def describe_demo() -> str:
     runs, submission = paths.runs_folder(DEMO, DEMO), paths.submission_csv(DEMO, DEMO)
     evaluation = read_evaluation(runs)
     solution = data / str(competition.csv.solution)
-    scores = score_submission(submission, solution, competition, expected_shapes(competition, data)).score
+    scores = score_submission(submission, solution, competition, solution_shapes(competition, data, solution)).score
     lines = [""]
     if evaluation:
         dice = evaluation.score

@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv, write_mask_csv
-from pipeline.data.rle import RleFormat, rle_format, runs_to_rle
+from pipeline.data.rle import RleFormat, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 from pipeline.parallel import map_parallel
+from pipeline.submission.compiled import merge_by_majority, write_rle
 from pipeline.submission.rows import parse_row
 
-# The files do not contain the sizes of their images; `check_submission` checks against the size. This leaves 15 bits
-# of an integer for the voters.
+# The files do not contain the sizes of their images; `check_submission` checks against the size.
 _ANY_SIZE = 2**48
 
 
@@ -32,31 +32,20 @@ def majority_vote(masks: Sequence[np.ndarray], weights: Sequence[int]) -> np.nda
     """Find the pixels that voters with more than half of the total weight have; exactly half is background.
 
     Args:
-        masks: the runs of each voter's mask of one image, (n, 2) int64, sorted and disjoint, within the first 2**48
-            pixels.
+        masks: the runs of each voter's mask of one image, (n, 2) int64, sorted and disjoint.
         weights: integers above 0, one per voter, so that a tie is exact.
 
     Returns:
         (n, 2) int64, the runs of the majority; touching runs are merged.
     """
-    # Each bound of a run adds or subtracts its voter's weight. Which one it is goes into the low bits of the position:
-    # integers are sorted faster than indices.
-    changes = np.array([sign * weight for weight in weights for sign in (1, -1)])
-    bits = (len(changes) - 1).bit_length()
-    bounds = np.concatenate(masks)
-    bounds[:, 1] += bounds[:, 0]
-    bounds <<= bits
-    bounds += np.repeat(np.arange(len(changes)).reshape(-1, 2), [len(runs) for runs in masks], axis=0)
-    bounds = bounds.ravel()
-    bounds.sort()
-    weight = changes.take(bounds & ((1 << bits) - 1)).cumsum()
-    bounds >>= bits
-    # Several bounds can fall on one pixel; only the sum after the last one counts.
-    last = np.append(bounds[1:] != bounds[:-1], True)[: len(bounds)]
-    positions, inside = bounds[last], 2 * weight[last] > sum(weights)
-    edges: np.ndarray = positions[inside != np.append(False, inside)[:-1]].reshape(-1, 2)
-    edges[:, 1] -= edges[:, 0]
-    return edges
+    runs = np.concatenate(masks)
+    runs[:, 1] += runs[:, 0]
+    merged = np.empty(runs.size, dtype=np.int64)
+    stops = 2 * np.cumsum([len(mask) for mask in masks])
+    count = merge_by_majority(runs.ravel(), stops, np.array(weights, dtype=np.int64), merged)
+    majority: np.ndarray = merged[:count].reshape(-1, 2)
+    majority[:, 1] -= majority[:, 0]
+    return majority
 
 
 def blend_submissions(
@@ -118,7 +107,7 @@ def _vote_rows(
         vote = partial(_vote_row, paths, weights, rle_format(competition))
         groups = _equal_rows(paths[0], others, format)
         size = lambda rows: sum(len(row.rle) for row in rows)  # noqa: E731
-        results = stack.enter_context(closing(map_parallel(vote, groups, size=size)))
+        results = stack.enter_context(closing(map_parallel(vote, groups, size)))
         for (row, *_), rle in tqdm(results, desc="blend", unit=" rows", delay=2):
             yield row.id, row.class_index, rle
         for other in others:
@@ -138,4 +127,4 @@ def _equal_rows(path: Path, others: Sequence[MaskCsvLookup], format: RowFormat) 
 
 def _vote_row(paths: Sequence[Path], weights: Sequence[int], format: RleFormat, rows: Sequence[MaskRow]) -> str:
     masks = [parse_row(row, path, _ANY_SIZE, format) for row, path in zip(rows, paths, strict=True)]
-    return runs_to_rle(majority_vote(masks, weights), format)
+    return write_rle(majority_vote(masks, weights), format)

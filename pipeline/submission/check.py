@@ -25,6 +25,7 @@ from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_training_samples
 from pipeline.errors import UserError
 from pipeline.parallel import map_parallel
+from pipeline.submission.compiled import parse_regular_rle
 from pipeline.submission.pixel_order import (
     PROBED_MASKS,
     LineRatios,
@@ -76,7 +77,7 @@ def check_submission(
         what, fix = describe_header(header, checker.format.header)
         checker.report.add(f"{what}; {fix}", line=1)
     rows = checker.parse_records(records)
-    inspected = map_parallel(partial(_inspect, checker.rle_format), rows, size=lambda row: len(row.rle))
+    inspected = map_parallel(partial(_inspect, checker.rle_format), rows, lambda row: len(row.rle))
     with closing(inspected) as results:
         for row, inspection in tqdm(results, desc="check", total=len(shapes), unit=" rows", delay=2):
             checker.add_row(row, inspection)
@@ -114,6 +115,9 @@ def _inspect(format: RleFormat, row: _Row) -> _Inspection:
     """Check the RLE of one row."""
     if row.problem:
         return _Inspection()
+    regular = parse_regular_rle(row.rle, row.pixels, format)
+    if regular is not None:
+        return _Inspection(area=int(regular[:, 1].sum()))
     try:
         runs = parse_rle(row.rle, row.pixels, format)
     except ValueError as error:

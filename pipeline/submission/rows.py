@@ -1,12 +1,13 @@
-"""Functions of a submission's rows. Imports no torch, so that processes which run them start in a second."""
+"""Functions of a submission's rows."""
 
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.data.mask_csv import MaskRow
-from pipeline.data.rle import RleFormat, count_overlap, parse_rle
+from pipeline.data.rle import RleFormat, parse_rle
 from pipeline.errors import UserError
+from pipeline.submission.compiled import count_common_pixels, parse_regular_rle
 
 
 def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.ndarray:
@@ -15,6 +16,9 @@ def parse_row(row: MaskRow, path: Path, pixels: int, format: RleFormat) -> np.nd
     Raises:
         UserError: the RLE is invalid.
     """
+    runs = parse_regular_rle(row.rle, pixels, format)
+    if runs is not None:
+        return runs
     try:
         return parse_rle(row.rle, pixels, format)
     except ValueError as error:
@@ -28,4 +32,4 @@ def count_pixels(
     true_row, predicted_row, pixels = rows
     predicted = parse_row(predicted_row, path, pixels, format)
     true = parse_row(true_row, solution, pixels, format)
-    return count_overlap(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
+    return count_common_pixels(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())

@@ -66,7 +66,7 @@ def _count_pixels(
         count = partial(count_pixels, path, solution, rle_format(competition))
         pairs = _pair_rows(submitted, solution, format, shapes)
         size = lambda pair: len(pair[0].rle) + len(pair[1].rle)  # noqa: E731
-        with closing(map_parallel(count, pairs, size=size)) as results:
+        with closing(map_parallel(count, pairs, size)) as results:
             for (truth, *_), counts in tqdm(results, desc="score", unit=" rows", delay=2):
                 yield truth.key, counts
         submitted.finish()

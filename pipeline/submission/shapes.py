@@ -1,6 +1,6 @@
 """The rows that a submission must have, and the sizes of their masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.competition import Competition
@@ -51,6 +51,32 @@ def expected_shapes(competition: Competition, data: Path, sample: Path | None = 
         raise UserError(path, f"has the id {lost!r}, which is no test image", "download what is missing")
     shapes = image_shapes(competition, [samples[id] for id in dict.fromkeys(id for id, _ in keys)])
     return {key: shapes[key[0]] for key in keys}
+
+
+def solution_shapes(competition: Competition, data: Path, solution: Path) -> Mapping[RowKey, Shape]:
+    """Return the sizes of the masks in a solution, without reading it if all masks have one size.
+
+    Raises:
+        UserError: as `expected_shapes`.
+    """
+    size = competition.csv.size or competition.images.size
+    return _OneShape(size[::-1]) if size else expected_shapes(competition, data, solution)
+
+
+class _OneShape(Mapping[RowKey, Shape]):
+    """The same shape for every key."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def __getitem__(self, _: RowKey) -> Shape:
+        return self._shape
+
+    def __iter__(self) -> Iterator[RowKey]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def image_shapes(competition: Competition, samples: Sequence[Sample]) -> dict[str, Shape]:

@@ -23,11 +23,13 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: ComputeDevice
         case "muon":
             return _build_muon(model, lr, weight_decay, bf16=device.precision == "bf16")
         case "sgd":
-            return torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+            return torch.optim.SGD(
+                model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True
+            )
         case "adam":
-            return torch.optim.Adam(model.parameters(), lr, weight_decay=weight_decay)
+            return torch.optim.Adam(model.parameters(), lr, weight_decay=weight_decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay)
+            return torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay, fused=True)
 
 
 def _build_muon(model: nn.Module, lr: float, weight_decay: float, *, bf16: bool) -> torch.optim.Optimizer:

@@ -21,8 +21,8 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.state import init_state, train_step
 
-MATRIX = 1024
-"""Side of the square matrices whose product measures the processor's rate."""
+MATRIX = 2048
+"""Side of the square matrices whose product measures a processor's rate; a GPU gets four times that."""
 
 
 def large_recipe(size: tuple[int, int], batch_size: int) -> Recipe:
@@ -135,7 +135,7 @@ def our_prediction(
 def with_matrix_limit(stage: Stage, device: ComputeDevice, flops: float) -> Stage:
     """Add the time that the multiplications of the stage take in one matrix product, at the device's precision."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[device.precision]
-    side = MATRIX * (8 if device.is_cuda else 1)
+    side = MATRIX * (4 if device.is_cuda else 1)
     matrix = torch.rand(side, side, device=device.device).to(dtype)
 
     def product() -> None:

@@ -17,12 +17,14 @@ from pipeline.models.classes import SINGLE_CLASS
 from pipeline.models.device import ComputeDevice, choose_device, to_device
 from pipeline.models.fuse import fuse_batch_norms
 from pipeline.models.zoo import build_model
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Recipe, SMPConfig, load_recipe
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.state import init_state, train_step
 
 MATRIX = 2048
 """Side of the square matrices whose product measures a processor's rate; a GPU gets four times that."""
+
+SMP = "smp UNet at equal multiply-adds"
 
 
 def large_recipe(size: tuple[int, int], batch_size: int) -> Recipe:
@@ -33,6 +35,11 @@ def large_recipe(size: tuple[int, int], batch_size: int) -> Recipe:
     values["train"] |= {"batch_size": batch_size, "optimizer": "adamw", "ema_decay": 0.0, "resize_schedule": ()}
     values["predict"] |= {"flips": ["none"]}
     return Recipe.model_validate(values)
+
+
+def with_smp_unet(recipe: Recipe) -> Recipe:
+    """Return the recipe with the UNet of segmentation-models-pytorch, in the same precision and memory format."""
+    return recipe.model_copy(update={"network": SMPConfig(name="Unet", encoder="resnet34")})
 
 
 def step_stages(data: BenchData) -> Iterator[Stage]:
@@ -52,7 +59,14 @@ def step_stages(data: BenchData) -> Iterator[Stage]:
         yield with_matrix_limit(Stage(name, batch_size, "image", ways, Target(at_least=2.5)), device, flops)
     recipe = load_recipe("cpu")
     ours, flops = our_step(recipe, device)
-    stage = Stage("training step, recipe cpu", recipe.train.batch_size, "image", {OURS: ours})
+    other, other_flops = our_step(with_smp_unet(recipe), device)
+    stage = Stage(
+        "training step, recipe cpu",
+        recipe.train.batch_size,
+        "image",
+        {OURS: ours, SMP: other},
+        scale={SMP: flops / other_flops},
+    )
     yield with_matrix_limit(stage, device, flops)
 
 
@@ -90,11 +104,12 @@ def predict_stages(data: BenchData) -> Iterator[Stage]:
     stage = Stage(f"JPEG → row, 31 M, {size[0]}×{size[1]}", len(samples), "image", ways, target)
     yield with_matrix_limit(stage, device, flops * len(samples))
 
-    samples = load_test_samples(data.competition, data.folder)[:12]
-    ours, alone, flops = our_prediction(load_recipe("cpu"), samples, data, device)
-    ways = {OURS: ours, "network alone": alone}
-    target = Target("network alone", at_most=1.1)
-    stage = Stage("JPEG → row, recipe cpu", len(samples), "image", ways, target)
+    samples, recipe = load_test_samples(data.competition, data.folder)[:12], load_recipe("cpu")
+    ours, alone, flops = our_prediction(recipe, samples, data, device)
+    _, other, other_flops = our_prediction(with_smp_unet(recipe), samples, data, device)
+    ways = {OURS: ours, "network alone": alone, f"{SMP} alone": other}
+    target, scale = Target("network alone", at_most=1.1), {f"{SMP} alone": flops / other_flops}
+    stage = Stage("JPEG → row, recipe cpu", len(samples), "image", ways, target, scale=scale)
     yield with_matrix_limit(stage, device, flops * len(samples))
 
 
@@ -148,6 +163,6 @@ def with_matrix_limit(stage: Stage, device: ComputeDevice, flops: float) -> Stag
         {**stage.ways, "limit": product},
         stage.target,
         f"matrix products in {device.precision}",
-        {"limit": flops / (2 * side**3)},
+        {**stage.scale, "limit": flops / (2 * side**3)},
         stage.rounds,
     )

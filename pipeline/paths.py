@@ -4,7 +4,8 @@
 
     data/<competition>/                      the competition's files
     folds/<competition>.csv                  the fold of every training image
-    runs/<competition>-<recipe>/             fold0/ fold1/ ... foldall/  evaluation.json  oof.csv  worst.jpg
+    runs/<competition>-<recipe>/             fold0/ fold1/ ... foldall/  evaluation.json analysis.json
+                                             oof.csv oof_masks.csv.gz worst.jpg
     runs/<competition>-<recipe>/fold0/       recipe.toml split.txt metrics.jsonl samples/ events* weights.safetensors
     runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
     submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
@@ -175,6 +176,16 @@ def overrides_json(runs: Path) -> Path:
 def oof_csv(runs: Path) -> Path:
     """Return the table of out-of-fold scores, one row per image, in a runs folder."""
     return runs / "oof.csv"
+
+
+def oof_masks_csv(runs: Path) -> Path:
+    """Return the masks of the out-of-fold predictions, in the format of a submission, in a runs folder."""
+    return runs / "oof_masks.csv.gz"
+
+
+def analysis_json(runs: Path) -> Path:
+    """Return the curves of the out-of-fold evaluation in a runs folder."""
+    return runs / "analysis.json"
 
 
 def worst_jpg(runs: Path) -> Path:

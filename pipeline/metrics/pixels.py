@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.labels import Truth
-from pipeline.metrics.counts import NUM_BINS, counts_by_threshold, probability_histogram
+from pipeline.metrics.counts import NUM_BINS, count_pixels, counts_by_threshold, probability_histogram
 
 
 class CountsFormula(Protocol):
@@ -98,10 +98,7 @@ class PixelMetric:
 
     def score(self, masks: Tensor, truth: Truth) -> np.ndarray:
         """Score binary masks (classes, h, w) bool against the ground truth: (classes,) float64."""
-        true = torch.from_numpy(truth.masks).to(masks.device)
-        counts = torch.stack([(masks & true).sum(dim=(1, 2)), masks.sum(dim=(1, 2)), true.sum(dim=(1, 2))])
-        overlap, predicted, area = counts.cpu().numpy()
-        return self.formula(overlap, predicted, area)
+        return self.formula(*count_pixels(masks, torch.from_numpy(truth.masks).to(masks.device)))
 
 
 def f_beta_formula(beta: float) -> CountsFormula:

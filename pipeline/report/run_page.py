@@ -22,7 +22,7 @@ from pipeline.report.page import write_page
 from pipeline.report.run_charts import draw_run
 from pipeline.report.run_data import RunData, Training, load_run_data
 
-WORST = 6
+WORST = 4
 """Images at the top of the page."""
 
 
@@ -154,7 +154,7 @@ def list_facts(run: RunData, price: float | None = None) -> list[tuple[str, str]
     facts: list[tuple[str, Any]] = [
         ("Images", f"{evaluation.images:,} of {evaluation.groups:,} groups, {_plural(len(evaluation.folds), 'fold')}"),
         ("Pixel accuracy", f"{evaluation.accuracy:.5f}"),
-        ("Hardware", _join(one.metadata.hardware for one in trainings)),
+        ("Hardware", _join(getattr(one.metadata, "hardware", "") for one in trainings)),
         ("Training time", _training_time(trainings)),
         ("Speed", _speed(trainings)),
         ("Cost", _cost(trainings, price)),

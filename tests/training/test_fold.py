@@ -57,7 +57,7 @@ def read_metrics(run: Run) -> list[dict]:
 @pytest.mark.slow
 def test_learns_and_leaves_a_complete_run(train, caplog):
     with caplog.at_level("INFO"):
-        run = train(train__epochs=12)
+        run = train(train__epochs=12, train__validate_every=6)
     history = read_metrics(run)
     assert [row["epoch"] for row in history] == list(range(1, 13))
     assert history[-1]["loss"] < history[0]["loss"]
@@ -75,30 +75,28 @@ def test_learns_and_leaves_a_complete_run(train, caplog):
     speeds = [row["images_per_second"] for row in history]
     assert min(speeds) - 0.1 <= float(metadata.images_per_second) <= max(speeds) + 0.1
     assert all(0 <= row["wait"] <= 1 for row in history)
-    line = next(message for message in caplog.messages if "epoch 2 of 12" in message)
+    line = next(message for message in caplog.messages if "epoch 6 of 12" in message)
     assert re.search(
-        r"^run: epoch 2 of 12, Dice 0\.\d{5}, best 0\.\d{5} in epoch [12], loss \d\.\d{4}, \d+\.\d images/s, "
+        r"^run: epoch 6 of 12, Dice 0\.\d{5}, best 0\.\d{5} in epoch 6, loss \d\.\d{4}, \d+\.\d images/s, "
         r"\d+% waiting for data, \d+ s left$",
         line,
     )
     assert caplog.messages[-1].startswith(f"{run.folder}: trained in ")
+    check_event_log(run, history)
 
 
-@pytest.mark.slow
-def test_tensorboard_shows_the_training(train):
-    """In TensorBoard's sections: what is trained, how fast, and how well, with the same images each time."""
-    run = train(train__epochs=4, train__validate_every=2)
+def check_event_log(run: Run, history: list[dict]) -> None:
+    """TensorBoard's sections: what is trained, how fast, and how well, with the same images each time."""
     events = EventAccumulator(str(run.folder)).Reload()
     tags = set(events.Tags()["scalars"])
     assert tags >= {"train/loss", "train/learning_rate", "speed/images_per_second", "speed/wait", "validation/dice"}
-    assert len(events.Scalars("train/loss")) == 4, "at the end of each epoch of three steps"
-    dice = {row["step"]: row["dice"] for row in read_metrics(run) if "dice" in row}
+    assert len(events.Scalars("train/loss")) == len(history), "once in each epoch of three steps"
+    dice = {row["step"]: row["dice"] for row in history if "dice" in row}
     assert {event.step: event.value for event in events.Scalars("validation/dice")} == pytest.approx(dice)
     shown = events.Images("validation/samples")
-    assert [event.step for event in shown] == list(dice) == [6, 12]
+    assert [event.step for event in shown] == list(dice)
     first, last = (np.asarray(Image.open(io.BytesIO(event.encoded_image_string)), int) for event in shown)
-    assert first.shape == last.shape
-    assert np.abs(first - last).mean() < 60, "the same images, with other masks over them"
+    assert np.abs(first - last).mean() < 30, "the same images, with similar masks over them"
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), ConnectionRefusedError(), EOFError()], ids=repr)

@@ -9,6 +9,7 @@
     runs/<competition>-<recipe>/fold0/       recipe.toml split.txt metrics.jsonl samples/ events* weights.safetensors
     runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
     submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
+    reports/<competition>-<recipe>/          index.html, and images/ of a report with all images
     weights/<competition>-*.safetensors      weights that come with the repository
 
 Standard library only: the Makefile uses it before anything is installed.
@@ -30,6 +31,7 @@ SUBMISSIONS = Path("submissions")
 LEDGER = SUBMISSIONS / "ledger.csv"
 OVERLAYS = Path("overlays")
 KERNELS = Path("kernels")
+REPORTS = Path("reports")
 SHIPPED_WEIGHTS = Path("weights")
 LABEL_CACHE = Path(".label_cache")
 
@@ -215,6 +217,15 @@ def submission_spool(submission: Path) -> Path:
 def submission_lock(submission: Path) -> Path:
     """Return the lock file of a prediction, which exists while the prediction runs."""
     return submission.with_name(f".{submission.name}.lock")
+
+
+def report_folder(name: str) -> Path:
+    """Return the folder of a report, ``reports/<name>``; the page in it is ``index.html``.
+
+    Args:
+        name: that of a run, of a submission, or of two with ``-vs-`` between them.
+    """
+    return REPORTS / name
 
 
 def kernel_folder(competition: str, recipe: str) -> Path:

@@ -116,6 +116,31 @@ class GroupsConfig(Config):
         return self
 
 
+class AttributesConfig(Config):
+    """The ``[attributes]`` table: properties of images that reports group scores by; nothing else uses them."""
+
+    csv: str | None = None
+    """A table; ``id`` is the column of ids, of images or groups as ``key`` says."""
+    id: str = "id"
+    key: Literal["id", "group"] = "id"
+    columns: tuple[str, ...] = ()
+    """Columns to group scores by, the most interesting first."""
+    pattern: str | None = None
+    """Regular expression found in the stem of a file name; its named groups are properties."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "AttributesConfig":
+        if bool(self.csv) != bool(self.columns) or not (self.csv or self.pattern):
+            raise ValueError("expected csv with columns, or pattern, or both")
+        try:
+            names = re.compile(self.pattern or "(?P<none>)").groupindex
+        except re.error as error:
+            raise ValueError(f"expected a regular expression in pattern ({error})") from None
+        if not names:
+            raise ValueError("expected a named group such as (?P<view>[0-9]+) in pattern")
+        return self
+
+
 class CsvConfig(Config):
     """The ``[csv]`` table: the competition's CSV files, relative to the data folder, and their format."""
 
@@ -212,6 +237,7 @@ class Competition(Config):
     images: ImagesConfig
     masks: MasksConfig = MasksConfig()
     groups: GroupsConfig | None = None
+    attributes: AttributesConfig | None = None
     csv: CsvConfig
     instances: InstancesConfig = InstancesConfig()
     download: DownloadConfig | None = None

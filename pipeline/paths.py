@@ -4,10 +4,12 @@
 
     data/<competition>/                      the competition's files
     folds/<competition>.csv                  the fold of every training image
-    runs/<competition>-<recipe>/             fold0/ fold1/ ... foldall/  evaluation.json  oof.csv  worst.jpg
+    runs/<competition>-<recipe>/             fold0/ fold1/ ... foldall/  evaluation.json analysis.json
+                                             oof.csv oof_masks.csv.gz worst.jpg
     runs/<competition>-<recipe>/fold0/       recipe.toml split.txt metrics.jsonl samples/ events* weights.safetensors
     runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
     submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
+    reports/<competition>-<recipe>/          index.html, and images/ of a report with all images
     weights/<competition>-*.safetensors      weights that come with the repository
 
 Standard library only: the Makefile uses it before anything is installed.
@@ -29,6 +31,7 @@ SUBMISSIONS = Path("submissions")
 LEDGER = SUBMISSIONS / "ledger.csv"
 OVERLAYS = Path("overlays")
 KERNELS = Path("kernels")
+REPORTS = Path("reports")
 SHIPPED_WEIGHTS = Path("weights")
 LABEL_CACHE = Path(".label_cache")
 
@@ -175,6 +178,16 @@ def oof_csv(runs: Path) -> Path:
     return runs / "oof.csv"
 
 
+def oof_masks_csv(runs: Path) -> Path:
+    """Return the masks of the out-of-fold predictions, in the format of a submission, in a runs folder."""
+    return runs / "oof_masks.csv.gz"
+
+
+def analysis_json(runs: Path) -> Path:
+    """Return the curves of the out-of-fold evaluation in a runs folder."""
+    return runs / "analysis.json"
+
+
 def worst_jpg(runs: Path) -> Path:
     """Return the drawing of the worst validation images in a runs folder."""
     return runs / "worst.jpg"
@@ -204,6 +217,15 @@ def submission_spool(submission: Path) -> Path:
 def submission_lock(submission: Path) -> Path:
     """Return the lock file of a prediction, which exists while the prediction runs."""
     return submission.with_name(f".{submission.name}.lock")
+
+
+def report_folder(name: str) -> Path:
+    """Return the folder of a report, ``reports/<name>``; the page in it is ``index.html``.
+
+    Args:
+        name: that of a run, of a submission, or of two with ``-vs-`` between them.
+    """
+    return REPORTS / name
 
 
 def kernel_folder(competition: str, recipe: str) -> Path:

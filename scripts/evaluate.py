@@ -29,7 +29,7 @@ def main(
     overrides: RunSetOption = None,
     seed: RunSeedOption = None,
 ) -> None:
-    """Write evaluation.json, oof.csv and worst.jpg (image, mask over it, missed in yellow, added in cyan)."""
+    """Write evaluation.json, analysis.json, oof.csv, oof_masks.csv.gz and worst.jpg (image, mask, missed, added)."""
     from pipeline import paths
     from pipeline.competition import load_competition
     from pipeline.options import parse_data, parse_folds

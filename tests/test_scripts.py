@@ -82,7 +82,9 @@ def test_all_stages(workplace, call, untouched_runs):
     assert re.search(
         r"out-of-fold Dice: 0\.\d{5}, 95 % confidence interval 0\.\d{5} to 0\.\d{5}, bootstrap over 4 groups", out
     )
-    assert out.endswith("runs/tiny/oof.csv\nruns/tiny/evaluation.json\n")
+    files = ("worst.jpg", "oof.csv", "oof_masks.csv.gz", "analysis.json", "evaluation.json")
+    assert out.endswith("".join(f"runs/tiny/{name}\n" for name in files))
+    assert re.search(r"\n +≤ 1 px +1-2 px +2-4 px +4-8 px +> 8 px +all\nall +(0\.\d{5} *){6}\nfold 0 +0", out)
     assert Image.open("runs/tiny/worst.jpg").size == (3 * 480, 8 * 317)
     assert call("predict", *RECIPE)[:2] == (0, "submissions/tiny.csv.gz\n")
     assert call("check_submission", "submissions/tiny.csv.gz", *TINY)[0] == 0
@@ -116,9 +118,7 @@ def test_two_recipes_are_averaged(workplace, call, untouched_runs, untouched_tab
     assert code == 0, said
     assert "best weights of tiny+small: " in out
     assert re.search(r"gain of the ensemble over (tiny|small) alone: \S+ \[\S+, \S+\]\n", out)
-    assert out.endswith(
-        "runs/tiny-tiny+small/worst.jpg\nruns/tiny-tiny+small/oof.csv\nruns/tiny-tiny+small/evaluation.json\n"
-    )
+    assert out.endswith("runs/tiny-tiny+small/analysis.json\nruns/tiny-tiny+small/evaluation.json\n")
     # Weights and threshold as evaluated: ones that no evaluation of so few images gives.
     path = Path("runs/tiny-tiny+small/evaluation.json")
     values = json.loads(path.read_text())

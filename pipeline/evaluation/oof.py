@@ -8,31 +8,34 @@ models of one fold have the same validation images. Fold models of one recipe ha
 fold for two of them, so other weights cannot be fitted without leakage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
+from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
 from pipeline.errors import UserError
+from pipeline.evaluation.analysis import analyze
+from pipeline.evaluation.observe import Observer
 from pipeline.evaluation.result import Evaluation
-from pipeline.evaluation.selection import ensemble_weight_grid
 from pipeline.evaluation.summary import summarize
 from pipeline.files import write_text
 from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
-from pipeline.inference.postprocess import Postprocess, binarize, default_postprocess
-from pipeline.inference.stream import Prediction, predict_probabilities
-from pipeline.metrics import Metric, load_metric
+from pipeline.inference.postprocess import default_postprocess
+from pipeline.inference.stream import predict_probabilities
+from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import read_weights_metadata
 from pipeline.models.device import ComputeDevice
-from pipeline.paths import Run, fold_run, label_cache, oof_csv
+from pipeline.paths import Run, fold_run, label_cache, oof_csv, oof_masks_csv
 from pipeline.recipe import Recipe
 
 
@@ -54,11 +57,11 @@ def evaluate_oof(
         folds_csv: the fold of every image.
         runs_folders: the runs folder of each recipe.
         folds: the folds to evaluate.
-        results: the folder for ``oof.csv``.
+        results: the folder for ``oof.csv``, ``oof_masks.csv.gz`` and ``analysis.json``.
 
     Returns:
-        The evaluation, and a table with one row per image: id, group, fold, score, with several classes a column for
-        the score of each, and, at the default threshold, accuracy, area (true) and predicted_area.
+        The evaluation, and the table of ``oof.csv`` with one row per image: id, group, fold, score, with several
+        classes a column for the score of each, and the figures of `measure_masks` at the default threshold.
 
     Raises:
         UserError: a fold is not trained, or was trained with another recipe or another split.
@@ -68,24 +71,28 @@ def evaluate_oof(
     device = choose_prediction_device(recipes)
     metric, labels = load_metric(competition), LabelReader(competition, label_cache(competition.name))
     read_truth = partial(labels.read_truth, instances=metric.needs_instances)
-    default = default_postprocess(competition, recipes[0].predict.threshold)
-    rows: list[dict[str, object]] = []
-    observations: list[np.ndarray] = []
-    for fold in folds:
-        _, validation = split_samples(samples, fold_of, fold)
-        members = load_fold_members(recipes, runs_folders, fold, device, validation, folds_csv)
-        with tqdm(total=len(validation), desc=f"evaluate fold {fold}", unit="img") as bar:
-            for item in predict_probabilities(members, validation, competition.csv.size, read_truth):
-                rows.append({"id": item.sample.id, "group": item.sample.group, "fold": fold, **_areas(item, default)})
-                observations.append(_observe(metric, item))
-                bar.update()
-    table = pd.DataFrame(rows)
+    observer = Observer(competition, metric, default_postprocess(competition, recipes[0].predict.threshold))
+
+    def predict_masks() -> Iterator[tuple[str, int, str]]:
+        for fold in folds:
+            samples_of_fold = split_samples(samples, fold_of, fold)[1]
+            members = load_fold_members(recipes, runs_folders, fold, device, samples_of_fold, folds_csv)
+            stream = predict_probabilities(members, samples_of_fold, competition.csv.size, read_truth, unflipped=True)
+            bar = tqdm(total=len(samples_of_fold), desc=f"evaluate fold {fold}", unit="img")
+            with bar, closing(stream) as predictions, closing(observer.observe(predictions, fold)) as observed:
+                for id, image_rows in observed:
+                    yield from ((id, class_index, rle) for class_index, rle in image_rows)
+                    bar.update()
+
+    write_mask_csv(oof_masks_csv(results), submission_format(competition), predict_masks())
+    table = pd.DataFrame(observer.rows)
     test_groups = _count_test_groups(competition, data)
-    summary = summarize(competition, metric, recipes, table, np.stack(observations), test_groups)
+    summary = summarize(competition, metric, recipes, table, np.stack(observer.observations), test_groups)
     table.insert(3, "score", summary.scores.mean(axis=1))
     for number, name in enumerate(competition.classes):
         table.insert(4 + number, f"score_{name}", summary.scores[:, number])
     write_text(oof_csv(results), table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    analyze(competition, metric, observer, summary.curves).save(results)
     return summary.evaluation, table
 
 
@@ -123,22 +130,6 @@ def require_trained(run: Run, recipe: Recipe) -> None:
     if differences := read_weights_metadata(run.weights)[0].training_differences(recipe):
         what = f"was trained with another recipe ({'; '.join(differences)})"
         raise UserError(run.weights, what, "train it again, or restore the recipe")
-
-
-def _observe(metric: Metric, item: Prediction) -> np.ndarray:
-    """Observe an image with all ensemble weights: (weights, classes, ...)."""
-    assert item.truth is not None
-    grid = ensemble_weight_grid(len(item.by_member))
-    return np.stack([metric.observe(item.mean(weights), item.truth) for weights in grid])
-
-
-def _areas(item: Prediction, postprocess: Postprocess) -> dict[str, float]:
-    """Measure accuracy and areas with equal ensemble weights and default thresholds."""
-    assert item.truth is not None
-    masks = binarize(item.mean(), postprocess)
-    true = torch.from_numpy(item.truth.masks).to(masks.device)
-    counts = torch.stack([(masks == true).sum(), true.sum(), masks.sum()]).double() / masks.numel()
-    return dict(zip(("accuracy", "area", "predicted_area"), counts.tolist(), strict=True))
 
 
 def _count_test_groups(competition: Competition, data: Path) -> int:

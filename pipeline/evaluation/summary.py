@@ -17,11 +17,14 @@ from pipeline.recipe import Recipe, ensemble_name
 
 @dataclass(frozen=True)
 class Summary:
-    """The evaluation, and the score of every image and class with the choices it uses."""
+    """The evaluation, and the scores from which it is made."""
 
     evaluation: Evaluation
     scores: np.ndarray
-    """(images, classes) float64."""
+    """(images, classes) float64: the score of every image and class with the choices that the evaluation uses."""
+    curves: np.ndarray
+    """(classes, thresholds) float64: the mean score at every threshold, with the ensemble weights that it uses and
+    without a minimum area."""
 
 
 def nearest_threshold(metric: Metric, threshold: float) -> int:
@@ -53,13 +56,14 @@ def summarize(
     ensemble = _select_weights(metric, recipes, observations, groups, default)
     chosen = observations[:, ensemble_weight_grid(len(recipes)).index(ensemble.used)]
 
-    results, scores = [], np.empty(chosen.shape[:2])
+    results, curves, scores = [], [], np.empty(chosen.shape[:2])
     for number, name in enumerate(competition.classes or ("",)):
         # One class after the other: the grids of all classes at once would take gigabytes.
         grid = metric.score_grid(chosen[:, number])
         choices = grid.reshape(len(grid), -1)
         selection = select(choices, groups, default * grid.shape[2])
         scores[:, number] = choices[:, selection.used]
+        curves.append(grid[:, :, 0].mean(axis=0))
         results.append(_class_result(metric, name, selection, scores[:, number]))
     image_scores = scores.mean(axis=1)
     test_groups = test_groups or len(set(groups))
@@ -82,7 +86,7 @@ def summarize(
         classes=tuple(results),
         ensemble=ensemble,
     )
-    return Summary(evaluation, scores)
+    return Summary(evaluation, scores, np.stack(curves))
 
 
 def _select_weights(

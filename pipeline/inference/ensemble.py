@@ -35,20 +35,25 @@ class Ensemble:
         classes: Classes = SINGLE_CLASS,
     ) -> None:
         self.models = models
-        self.flips = flips
+        self.flips = sorted(flips, key=lambda how: how != "none")  # the unflipped view first, for `predict`
         self.device = device
         self.classes = classes
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
+        """Return the mean of `predict`."""
+        return self.predict(images)[0]
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Predict a batch, which is copied to the device once.
 
         Args:
             images: (n, 3, h, w) uint8 RGB.
 
         Returns:
-            (n, classes, h, w) float32 on the device, 0 to 1. Probabilities are averaged, not logits, so that a
-            single very confident model does not outweigh the others.
+            The mean over models and flips, (n, classes, h, w) float32 on the device, 0 to 1, and the mean over models
+            of the unflipped view alone; None if the flips do not have it. Probabilities are averaged, not logits, so
+            that a single very confident model does not outweigh the others.
 
         Raises:
             UserError: an overflow in half precision.
@@ -57,16 +62,19 @@ class Ensemble:
         height, width = images.shape[-2:]
         total = torch.zeros(len(images), self.classes.count, height, width, device=images.device)
         weight = 1 / (len(self.models) * len(self.flips))
+        unflipped = None
         for how in self.flips:
             view = flip(images, how)
             for model in self.models:
                 with self.device.autocast():
                     logits = model(view)
                 total += weight * flip(self.classes.probabilities(logits), how)
+            if how == "none":
+                unflipped = (total * len(self.flips)).clamp_(max=1) if len(self.flips) > 1 else total
         if not total.isfinite().all():
             raise UserError("", "the probabilities are not finite", 'run `make predict SET="train.precision=float32"`')
         # The sum can exceed 1 by a rounding error.
-        return total.clamp_(max=1)
+        return total.clamp_(max=1), unflipped
 
 
 class EnsembleMember(NamedTuple):

@@ -43,6 +43,8 @@ class Prediction(NamedTuple):
     """One map (classes, h, w) float32, 0 to 1, per member."""
     truth: Truth | None
     """The ground truth, if it was requested and the sample has a label."""
+    unflipped: tuple[Tensor, ...] | None = None
+    """The same as `by_member` without the flips, if requested and if they make a difference."""
 
     def mean(self, ensemble_weights: Sequence[float] | None = None) -> Tensor:
         """Average the members.
@@ -53,14 +55,18 @@ class Prediction(NamedTuple):
         Returns:
             (classes, h, w) float32, 0 to 1.
         """
-        if len(self.by_member) == 1:
-            return self.by_member[0]
-        weights = ensemble_weights or [1 / len(self.by_member)] * len(self.by_member)
-        total = torch.zeros_like(self.by_member[0])
-        for weight, probability in zip(weights, self.by_member, strict=True):
-            total.add_(probability, alpha=weight)
-        # The sum can exceed 1 by a rounding error.
-        return total.clamp_(max=1)
+        return mean_probability(self.by_member, ensemble_weights)
+
+
+def mean_probability(maps: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+    """Average probabilities of one shape, 0 to 1; `weights` have the sum 1 and are equal if None."""
+    if len(maps) == 1:
+        return maps[0]
+    total = torch.zeros_like(maps[0])
+    for weight, probability in zip(weights or [1 / len(maps)] * len(maps), maps, strict=True):
+        total.add_(probability, alpha=weight)
+    # The sum can exceed 1 by a rounding error.
+    return total.clamp_(max=1)
 
 
 class _ReadSample(NamedTuple):
@@ -91,6 +97,8 @@ def predict_probabilities(
     read_truth: Callable[[Sample], Truth] | None = None,
     watch: ImageWatch | None = None,
     expected_size: Size | None = None,
+    *,
+    unflipped: bool = False,
 ) -> Generator[Prediction]:
     """Predict samples in order. A file is read once and decoded once per input size.
 
@@ -102,11 +110,14 @@ def predict_probabilities(
         watch: receives damaged images, and of samples whose files cannot be read, which are then left out; without
             it, their error is raised.
         expected_size: (width, height) that every image must have.
+        unflipped: return also the probabilities without flips, where all members know them and one has several flips.
 
     Raises:
         UserError: a file cannot be decoded, or has another size than its labels or than `expected_size`.
     """
     sizes = {member.recipe.input.size for member in members}
+    flips = [member.ensemble.flips for member in members]
+    compare = unflipped and all("none" in views for views in flips) and any(len(views) > 1 for views in flips)
 
     def read(sample: Sample) -> _ReadSample | None:
         try:
@@ -142,10 +153,17 @@ def predict_probabilities(
         while chunk := list(islice(readable, batch_size)):
             stacks = {size: np.stack([item.images[size] for item in chunk]) for size in sizes}
             batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
-            predicted = [member.ensemble(batches[member.recipe.input.size]) for member in members]
-            for item, *maps in zip(chunk, *predicted, strict=True):
-                by_member = tuple(upsample(small[None], item.size[::-1])[0] for small in maps)
-                yield Prediction(item.sample, by_member, item.truth)
+            predicted = (member.ensemble.predict(batches[member.recipe.input.size]) for member in members)
+            means, views = zip(*predicted, strict=True)
+            for number, item in enumerate(chunk):
+                by_member = _upsample_one(means, number, item.size)
+                plain = _upsample_one(views, number, item.size) if compare else None
+                yield Prediction(item.sample, by_member, item.truth, plain)
+
+
+def _upsample_one(batches: Sequence[Tensor], number: int, size: Size) -> tuple[Tensor, ...]:
+    """Take one image (classes, h, w) from each batch and resize it to `size` = (width, height)."""
+    return tuple(upsample(batch[number : number + 1], size[::-1])[0] for batch in batches)
 
 
 def predict_rows(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pipeline.data.labels import Truth
-from pipeline.metrics.counts import NUM_BINS, counts_by_threshold, probability_histogram
+from pipeline.metrics.counts import NUM_BINS, count_pixels, counts_by_threshold, probability_histogram
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,10 +103,7 @@ class PixelMetric:
         """Score binary masks (classes, h, w) bool against the ground truth: (classes,) float64."""
         import torch
 
-        true = torch.from_numpy(truth.masks).to(masks.device)
-        counts = torch.stack([(masks & true).sum(dim=(1, 2)), masks.sum(dim=(1, 2)), true.sum(dim=(1, 2))])
-        overlap, predicted, area = counts.cpu().numpy()
-        return self.formula(overlap, predicted, area)
+        return self.formula(*count_pixels(masks, torch.from_numpy(truth.masks).to(masks.device)))
 
 
 def f_beta_formula(beta: float) -> CountsFormula:

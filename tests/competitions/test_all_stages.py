@@ -1,21 +1,26 @@
 """Every competition file works from the layout of its download to a scored submission, by the file alone."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.competition import Competition, load_competition
 from pipeline.data.check import check_data, format_findings, has_errors
 from pipeline.data.folds import make_folds, save_folds
-from pipeline.data.labels import measure_mask_areas
-from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.labels import LabelReader, measure_mask_areas
+from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
+from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_training_samples
+from pipeline.evaluation.analysis import read_analysis
+from pipeline.evaluation.observe import LOST_COLUMNS
 from pipeline.evaluation.oof import evaluate_oof
 from pipeline.evaluation.predict import predict_as_evaluated
-from pipeline.paths import fold_run
+from pipeline.paths import fold_run, oof_masks_csv
 from pipeline.recipe import Recipe
 from pipeline.submission.check import check_submission, reference_ratios
 from pipeline.submission.score import score_submission
@@ -73,6 +78,31 @@ def write_trivial(competition: Competition, data: Path, out: Path) -> Path:
     return out
 
 
+def check_what_evaluation_leaves(competition: Competition, data: Path, runs: Path, table: pd.DataFrame) -> None:
+    """The masks are those that were measured, and the curves are complete, whatever the metric and the rows are."""
+    labels, lost, found, pixels = LabelReader(competition), {}, defaultdict(list), 0
+    for row in read_mask_csv(oof_masks_csv(runs), submission_format(competition)):
+        found[row.id].append(row)
+    for sample in load_training_samples(competition, data):
+        if sample.id in found:
+            truth = labels.read_truth(sample, instances=False).masks
+            masks = np.zeros_like(truth)
+            for row in found[sample.id]:
+                masks[row.class_index] |= rle_to_mask(row.rle, truth.shape[1:], rle_format(competition))
+            counts = [(a.sum() + b.sum(), (a != b).sum()) for a, b in zip(masks, truth, strict=True)]
+            lost[sample.id] = np.mean([wrong / total if total else 0 for total, wrong in counts])
+            pixels += truth[0].size
+    assert table.set_index("id")[list(LOST_COLUMNS)].sum(axis=1).to_dict() == pytest.approx(lost)
+
+    analysis = read_analysis(runs)
+    assert analysis is not None
+    assert [curves.name for curves in analysis.classes] == list(competition.classes or [""])
+    for curves in analysis.classes:
+        assert len(curves.scores) == len(analysis.thresholds)
+        assert sum(bin.pixels for bin in curves.calibration) == pixels
+    assert analysis.flip_gain is None, "the recipe has no flips"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
@@ -92,6 +122,7 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     assert len(table) == len({sample.id for sample in samples}) // 2
     assert len(evaluation.classes) == competition.num_classes
     evaluation.save(runs)
+    check_what_evaluation_leaves(competition, data, runs, table)
 
     out = tmp_path / "submission.csv.gz"
     assert predict_as_evaluated(competition, [recipe], data, [runs], [0], runs, out)

@@ -40,6 +40,8 @@ class TestNames:
             (paths.weights_dataset_folder("cars", "best"), "kernels/cars-best-weights"),
             (paths.evaluation_json(Path("r")), "r/evaluation.json"),
             (paths.oof_csv(Path("r")), "r/oof.csv"),
+            (paths.oof_masks_csv(Path("r")), "r/oof_masks.csv.gz"),
+            (paths.analysis_json(Path("r")), "r/analysis.json"),
             (paths.worst_jpg(Path("r")), "r/worst.jpg"),
             (paths.fold_run(Path("r"), 3).folder, "r/fold3"),
             (paths.fold_run(Path("r"), "all").folder, "r/foldall"),

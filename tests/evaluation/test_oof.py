@@ -16,6 +16,8 @@ from pipeline.data.mask_csv import read_mask_csv
 from pipeline.data.rle import rle_to_mask
 from pipeline.data.samples import load_training_samples
 from pipeline.errors import UserError
+from pipeline.evaluation.analysis import read_analysis
+from pipeline.evaluation.observe import LOST_COLUMNS
 from pipeline.evaluation.oof import evaluate_oof, require_trained
 from pipeline.evaluation.predict import predict_as_evaluated
 from pipeline.evaluation.result import matching_evaluation, read_evaluation
@@ -28,7 +30,7 @@ from pipeline.inference.stream import predict_probabilities
 from pipeline.metrics import load_metric
 from pipeline.metrics.counts import NUM_BINS
 from pipeline.models.checkpoint import load_weights, save_weights
-from pipeline.paths import fold_run
+from pipeline.paths import fold_run, oof_masks_csv
 from pipeline.training.validation import validate_model
 from tests.helpers import TINY_FORMAT, changed_competition, changed_recipe
 from tests.inference.models import CPU
@@ -58,6 +60,42 @@ class TestEvaluate:
             masks = binarize(upsample(probability, truth.masks.shape[1:])[0], postprocess)
             assert load_metric(competition).score(masks, truth)[0] == pytest.approx(row.score, abs=2e-3)
             assert truth.masks.mean() == pytest.approx(row.area, abs=1e-9)
+
+    def test_masks_and_curves_belong_to_the_scores(self, competition, recipe, data, table, trained):
+        """The masks in the file have the Dice of the table at the default threshold, and so have the curves."""
+        assert read_analysis(trained) is None
+        result, scores = evaluate_oof(competition, [recipe], data, table, [trained], [0, 1], trained)
+        masks = {row.id: rle_to_mask(row.rle, (62, 94)) for row in read_mask_csv(oof_masks_csv(trained), TINY_FORMAT)}
+        assert list(masks) == scores.id.tolist()
+        samples = {sample.id: sample for sample in load_training_samples(competition, data)}
+        lost = scores.set_index("id")[list(LOST_COLUMNS)].sum(axis=1)
+        for id, mask in masks.items():
+            truth = np.asarray(Image.open(samples[id].masks[0][1])) == 1
+            assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) == pytest.approx(1 - lost[id])
+        analysis = read_analysis(trained)
+        (curves,) = analysis.classes
+        assert analysis.thresholds[127] == 0.5
+        assert curves.scores[127] == pytest.approx(1 - lost.mean())
+        assert max(curves.scores) >= result.score.value - 1e-12
+        assert sum(bin.pixels for bin in curves.calibration) == 12 * 62 * 94
+        assert sum(bin.pixels * bin.true for bin in curves.calibration) == pytest.approx(scores.area.sum() * 62 * 94)
+        # The gain of the flips is the difference to an evaluation without them.
+        plain = changed_recipe(recipe, predict__flips=("none",))
+        _, other = evaluate_oof(competition, [plain], data, table, [trained], [0, 1], trained)
+        difference = other.set_index("id")[list(LOST_COLUMNS)].sum(axis=1) - lost
+        assert analysis.flip_gain.value == pytest.approx(difference.mean(), abs=1e-5)
+        assert read_analysis(trained).flip_gain is None
+
+    @pytest.mark.parametrize("flips", [("both",), ("horizontal", "vertical")])
+    def test_flips_without_the_unflipped_image_have_no_gain(self, competition, recipe, data, table, trained, flips):
+        other = changed_recipe(recipe, predict__flips=flips)
+        evaluate_oof(competition, [other], data, table, [trained], [0], trained)
+        assert read_analysis(trained).flip_gain is None
+
+    def test_a_damaged_analysis_is_refused(self, tmp_path):
+        (tmp_path / "analysis.json").write_text('{"thresholds": []}')
+        with pytest.raises(UserError, match=r"analysis\.json: cannot be read .*run `make evaluate` again"):
+            read_analysis(tmp_path)
 
     def test_a_model_that_has_seen_the_images_is_refused(self, competition, recipe, data, table, trained):
         swapped = pd.read_csv(table)

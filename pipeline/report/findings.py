@@ -93,6 +93,11 @@ def missed_and_added(table: pd.DataFrame) -> tuple[float, float] | None:
     return float((wrong - surplus).mean() / 2), float((wrong + surplus).mean() / 2)
 
 
+def percent(fraction: float) -> str:
+    """Write a fraction as a whole percentage: ``17 %``."""
+    return f"{100 * fraction:.0f} %"
+
+
 def describe_failures(
     table: pd.DataFrame, by_attribute: Mapping[str, Sequence[ValueScore]], metric: str, num_classes: int = 1
 ) -> list[str]:
@@ -110,13 +115,14 @@ def describe_failures(
         worst = max(1, len(loss) // 10)
         share = loss[:worst].sum() / loss.sum()
         sentences.append(
-            f"The worst tenth of the images ({worst} of {len(loss)}) has {share:.0%} of the lost {metric}; "
+            f"The worst tenth of the images ({worst} of {len(loss)}) has {percent(share)} of the lost {metric}; "
             f"the median image scores {np.median(table.score):.5f}, the worst {table.score.min():.5f}."
         )
     if set(LOST_COLUMNS) <= set(table.columns) and (lost := table[list(LOST_COLUMNS)].mean()).sum() > 0:
         share_near, share_far = lost.iloc[:2].sum() / lost.sum(), lost.iloc[-1] / lost.sum()
         sentences.append(
-            f"{share_near:.0%} of the lost Dice lies within 2 pixels of the true edge, {share_far:.0%} farther than 8: "
+            f"{percent(share_near)} of the lost Dice lies within 2 pixels of the true edge, "
+            f"{percent(share_far)} farther than 8: "
             + (
                 "mostly fine edges."
                 if share_near > 0.5
@@ -127,7 +133,7 @@ def describe_failures(
         )
     if num_classes == 1 and (pair := missed_and_added(table)) and sum(pair) > 0:
         missed = pair[0] / sum(pair)
-        sentences.append(f"{missed:.0%} of the wrong pixels are missed, {1 - missed:.0%} are added.")
+        sentences.append(f"{percent(missed)} of the wrong pixels are missed, {percent(1 - missed)} are added.")
     sentences += _weak_values(by_attribute, float(table.score.mean()))
     return sentences
 

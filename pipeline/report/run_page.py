@@ -103,8 +103,9 @@ def choose_images(table: pd.DataFrame, most: int = MAX_EMBEDDED) -> dict[str, tu
     for name, ids in sets.items():
         for id in ids:
             chosen.setdefault(id, []).append(name)
-    if len(table) <= most:
-        chosen = {id: chosen.get(id, []) for id in table.id}
+    # An image can be in several sets; the next worst ones take the places that are left.
+    rest = [id for id in ordered.id if id not in chosen][: most - len(chosen)]
+    chosen |= {id: ["Worst"] if len(table) > most else [] for id in rest}
     return {id: tuple(chosen[id]) for id in ordered.id if id in chosen}
 
 

@@ -1,14 +1,13 @@
 # From a competition's download to a scored submission. Plain `make` lists the targets.
 # A finished stage runs again when its recipe, folds or options change; evaluate and predict also check DATA.
 
+GIVEN := $(foreach name,SET SEED RECIPE,$(if $(filter undefined,$(origin $(name))),,$(name)))
 COMPETITION ?= carvana
 RECIPE      ?= baseline
 FOLD        ?= 0
 PYTHON      ?= python3
 # SET and SEED that are not given are those of the last training, which runs/*/.options keeps; SET= resets.
-GIVEN := $(foreach name,SET SEED,$(if $(filter undefined,$(origin $(name))),,$(name)))
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
-ONE_RECIPE := $(if $(filter file,$(origin RECIPE)),,--recipe "$$RECIPE")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT
@@ -54,7 +53,7 @@ train-all: $(TRAINED) ## train every fold, of every recipe in RECIPE=a+b
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
 predict: $(SUBMISSION_CSV) ## predict the test set and write a checked submission [ALLOW_BROKEN]
 folds train train-all evaluate predict:
-	@printf '%s is up to date\n' $^
+	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
 score: $(SUBMISSION_CSV) ## score the submission where the true masks are known
 	$(RUN).score $(SUBMISSION_CSV) $(DATA_OPTIONS)
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
@@ -68,7 +67,8 @@ report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, 
 	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
 	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
 compare: .venv/ready ; $(RUN).compare_recipes "$$RECIPES" $(DATA_OPTIONS) ## page of two: RECIPES="a b"
-watch: .venv/ready ; $(RUN).watch --competition "$$COMPETITION" $(ONE_RECIPE) ## curves of trainings, live
+watch: .venv/ready ## show the curves of trainings, live, in a browser [RECIPE, PORT]
+	$(RUN).watch --competition "$$COMPETITION" $(if $(filter RECIPE,$(GIVEN)),--recipe "$$RECIPE")
 serve: .venv/ready ## page that predicts photos dropped on it [MODEL=weights or run, PORT=8000]
 	$(RUN).serve --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL" \
 	  $(if $(PORT),--port "$$PORT")

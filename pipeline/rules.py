@@ -57,6 +57,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
     stamps = [paths.overrides_json(paths.runs_folder(competition, name)) for name in recipes]
     lines = [
         f"# Written by scripts/rules.py from {paths.competition_toml(competition)}.",
+        "STARTED := $(shell date +%s)",
         f"ifneq ($(filter-out {_join(folds)} {paths.ALL},$(FOLD) $(FOLDS)),)",
         f"$(error FOLD=$(FOLD) FOLDS=$(FOLDS): the folds of {competition} are {_join(folds)}; FOLD may be {paths.ALL})",
         "endif",
@@ -77,8 +78,10 @@ def makefile_rules(competition: str, recipe: str) -> str:
         lines += [_rule(train_stage(competition, name, fold), "$(DATA_OPTIONS)", stamp) for fold in every_fold]
     scope = runs / ".scope"
     lines.append(_scope_rule(scope))
-    for stage in (evaluation, submission):
-        lines.append(_rule(stage, '$(DATA_OPTIONS) --folds "$$FOLDS"', *stamps, "$(TRAINED)", scope))
+    # A runs folder of an older version has no analysis. It is missed only by who looks at the evaluation.
+    missing = f"$(if $(filter evaluate report,$(MAKECMDGOALS)),$(if $(wildcard {paths.analysis_json(runs)}),,FORCE))"
+    for stage, more in ((evaluation, [missing]), (submission, [])):
+        lines.append(_rule(stage, '$(DATA_OPTIONS) --folds "$$FOLDS"', *stamps, "$(TRAINED)", scope, *more))
     return "\n".join(lines) + "\n"
 
 

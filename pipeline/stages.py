@@ -4,6 +4,7 @@ Stated once, for the Makefile (`scripts/rules.py` prints them as rules) and for 
 order. Standard library only: the Makefile uses it before anything is installed.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +91,20 @@ def result_stages(competition: str, recipe: str, folds: Sequence[int]) -> list[S
     evaluation = Stage("evaluate", paths.evaluation_json(runs), weights, options)
     submission = Stage("predict", paths.submission_csv(competition, recipe), (evaluation.target,), options)
     return [evaluation, submission]
+
+
+def describe_up_to_date(targets: Sequence[Path], started: float) -> str:
+    """Describe why nothing was done for the finished files of stages, one per line.
+
+    Args:
+        targets: the files of the stages that were asked for. One that is missing or was written since is left out:
+            its stage has said what it did.
+        started: when make started, in seconds since the epoch.
+    """
+    lines = []
+    for target in targets:
+        if target.exists() and (written := target.stat().st_mtime) < started:
+            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
+            reason = f"what it is made from has not changed since {day}"
+            lines.append(f"{target} is up to date: {reason}; to make it again, delete it")
+    return "\n".join(lines)

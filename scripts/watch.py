@@ -15,7 +15,7 @@ def main(
         str, typer.Option("--recipe", help="Only the runs of this recipe; of all recipes if empty.")
     ] = "",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes the first free one from 6006.")
+        int, typer.Option(min=0, max=65535, envvar="PORT", help="Port on 127.0.0.1; 0 is the first free one from 6006.")
     ] = 0,
 ) -> None:
     """Print the address of the page, and serve it on this computer until Ctrl-C."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.competition import load_competition
-from pipeline.paths import evaluation_json, fold_run, folds_csv, parse_fold, runs_folder, submission_csv
+from pipeline.paths import analysis_json, evaluation_json, fold_run, folds_csv, parse_fold, runs_folder, submission_csv
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +170,8 @@ def finish(place: Path, recipe: str = "baseline") -> None:
     """Make the files of every stage of a recipe, or of several joined by +, in order."""
     weights = [fold_run(runs_folder("carvana", name), fold).weights for name in recipe.split("+") for fold in range(5)]
     evaluation = evaluation_json(runs_folder("carvana", recipe))
-    for path in [folds_csv("carvana"), *weights, evaluation, submission_csv("carvana", recipe)]:
+    analysis = analysis_json(runs_folder("carvana", recipe))
+    for path in [folds_csv("carvana"), *weights, analysis, evaluation, submission_csv("carvana", recipe)]:
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         (place / path).touch()
 
@@ -229,9 +230,28 @@ class TestStages:
     def test_finished_targets_are_named(self, place):
         run_make(place, "train", "FOLD=1")
         finish(place)
-        done = run_make(place, "folds", "train", "FOLD=1")
+        done = run_make(place, "folds", "train", "FOLD=1", "STARTED=0")
         weights = fold_run(runs_folder("carvana", "baseline"), 1).weights
-        assert done.stdout == f"{folds_csv('carvana')} is up to date\n{weights} is up to date\n"
+        assert done.stdout == "", "made since make started"
+        done = run_make(place, "folds", "train", "FOLD=1", f"STARTED={time.time() + 2:.0f}")
+        lines = done.stdout.splitlines()
+        assert [line.partition(" is up to date: ")[0] for line in lines] == [str(folds_csv("carvana")), str(weights)]
+        assert all("what it is made from has not changed since 20" in line for line in lines)
+
+    def test_an_evaluation_without_its_analysis_is_repeated_for_who_looks_at_it(self, make, place):
+        make("predict")
+        finish(place)
+        (place / analysis_json(runs_folder("carvana", "baseline"))).unlink()
+        assert make("predict") == [], "a submission does not need it"
+        assert make("evaluate") == ["evaluate"]
+        finish(place)
+        assert make("evaluate") == []
+
+    def test_watch_shows_all_recipes_unless_one_is_given(self, calls):
+        (call,) = calls("watch", "COMPETITION=demo")
+        assert call[1:] == ["scripts.watch", "--competition", "demo"]
+        (call,) = calls("watch", "RECIPE=cpu")
+        assert call[2:] == ["--competition", "carvana", "--recipe", "cpu"]
 
     def test_credentials_are_checked_before_a_submission_is_made(self, place):
         write_python(place, f"{RECORD}; test $2 != scripts.account")

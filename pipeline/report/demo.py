@@ -28,7 +28,7 @@ def describe_demo() -> str:
         "",
         f"  data               {data}/",
         f"  folds              {paths.folds_csv(DEMO)}",
-        f"  runs               {runs}/   (metrics, samples; tensorboard --logdir {runs})",
+        f"  runs               {runs}/   (metrics, samples; make watch COMPETITION={DEMO})",
         f"  submission         {submission}",
         f"  overlays           {paths.OVERLAYS / DEMO}/",
         f"  report             make report COMPETITION={DEMO} RECIPE={DEMO}",

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.rules import makefile_rules, write_rules
 from pipeline.stages import (
     competition_files,
+    describe_up_to_date,
     fold_numbers,
     folds_stage,
     result_stages,
@@ -32,6 +33,18 @@ def _workplace(tmp_path, monkeypatch):
     Path("competitions/same.toml").write_text('base = "cars"\n')
     for name in ("a", "b"):
         Path(f"recipes/{name}.toml").touch()
+
+
+def test_only_files_from_before_are_up_to_date(tmp_path):
+    """A file that was made since make started is announced by its stage; a missing one failed."""
+    for name, written in (("old", 1000.0), ("older", 500.5), ("new", 2000.0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (written, written))
+    lines = describe_up_to_date([tmp_path / name for name in ("old", "older", "new", "missing")], 2000).splitlines()
+    assert [line.partition(" is up to date: ")[0] for line in lines] == [f"{tmp_path}/old", f"{tmp_path}/older"]
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(1000))
+    assert f"what it is made from has not changed since {day}; to make it again, delete it" in lines[0]
+    assert describe_up_to_date([], 0) == ""
 
 
 class TestRecipeNames:
@@ -85,6 +98,7 @@ class TestStages:
 
 RULES = """\
 # Written by scripts/rules.py from competitions/cars.toml.
+STARTED := $(shell date +%s)
 ifneq ($(filter-out 0 1 all,$(FOLD) $(FOLDS)),)
 $(error FOLD=$(FOLD) FOLDS=$(FOLDS): the folds of cars are 0 1; FOLD may be all)
 endif
@@ -116,13 +130,16 @@ runs/cars-a/foldall/weights.safetensors: runs/cars-a/.options recipes/a.toml fol
 runs/cars-a/.scope: FORCE
 \t@mkdir -p $(@D); printf '%s\\n' "$$DATA" "$$FOLDS" | cmp -s - $@ || printf '%s\\n' "$$DATA" "$$FOLDS" > $@
 
-runs/cars-a/evaluation.json: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope | .venv/ready
+runs/cars-a/evaluation.json: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope MISSING | .venv/ready
 \t$(RUN).evaluate $(DATA_OPTIONS) --folds "$$FOLDS" --recipe a
 
 submissions/cars-a.csv.gz: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope runs/cars-a/evaluation.json | .venv/ready
 \t$(RUN).predict $(DATA_OPTIONS) --folds "$$FOLDS" --recipe a
 
-"""
+""".replace(
+    "MISSING",
+    "$(if $(filter evaluate report,$(MAKECMDGOALS)),$(if $(wildcard runs/cars-a/analysis.json),,FORCE))",
+)
 
 
 class TestRules:

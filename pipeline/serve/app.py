@@ -18,7 +18,7 @@ from starlette.routing import Route
 from pipeline.errors import UserError
 from pipeline.inference.image_model import ImageModel
 from pipeline.serve.guard import HOSTS, SameOriginMiddleware
-from pipeline.serve.page import load_assets, render_page
+from pipeline.serve.page import serve_page, serve_script
 from pipeline.serve.photos import MAX_BYTES, Photo, PhotoStore, predict_photo, render_mask, render_rle
 
 Result = TypeVar("Result")
@@ -36,8 +36,7 @@ class Service:
         self.model = model
         self.default = model.postprocess.thresholds[0]
         self.thresholds = sorted({step / 100 for step in range(1, 100)} | {self.default})
-        self.html = render_page(model, self.thresholds, self.default)
-        self.assets = load_assets()
+        self.html, self.js = serve_page(model, self.thresholds, self.default), serve_script()
         self.photos = PhotoStore()
         self.waiting = 0
         self.worker = ThreadPoolExecutor(1, "predict")
@@ -46,13 +45,9 @@ class Service:
         """Return the page."""
         return Response(self.html, media_type="text/html")
 
-    async def asset(self, request: Request) -> Response:
-        """Return the style or the script of the page."""
-        name = request.path_params["name"]
-        if name not in self.assets:
-            raise HTTPException(404, "there is no such file")
-        text, media_type = self.assets[name]
-        return Response(text, media_type=media_type)
+    async def script(self, request: Request) -> Response:
+        """Return the script of the page."""
+        return Response(self.js, media_type="text/javascript")
 
     async def add(self, request: Request) -> Response:
         """Predict the photo in the body; its name is in the query."""
@@ -126,7 +121,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read the body of a request, up to `limit` bytes.
 
     Raises:
-        HTTPException: it is longer, or empty.
+        HTTPException: it is longer.
     """
     too_long = HTTPException(413, f"a photo may have up to {limit // 10**6} MB")
     declared = request.headers.get("content-length", "")
@@ -137,8 +132,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise too_long
-    if not body:
-        raise HTTPException(400, "the file is empty")
     return bytes(body)
 
 
@@ -168,7 +161,7 @@ def build_app(model: ImageModel) -> Starlette:
     return Starlette(
         routes=[
             Route("/", service.index),
-            Route("/assets/{name}", service.asset),
+            Route("/serve.js", service.script),
             Route("/photos", service.add, methods=["POST"]),
             Route(photo, service.remove, methods=["DELETE"]),
             Route(f"{photo}/preview.jpg", service.preview),

@@ -1,20 +1,15 @@
 """The local page: its text, style and script."""
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.data.draw import MASK_COLORS
 from pipeline.data.images import FORMATS
 from pipeline.inference.image_model import ImageModel
+from pipeline.report.page import include_file, render_page
 from pipeline.serve.photos import MAX_BYTES, MAX_PIXELS
 
-TEMPLATES = Path(__file__).parent / "templates"
-_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
-
-def render_page(model: ImageModel, thresholds: Sequence[float], default: float) -> str:
+def serve_page(model: ImageModel, thresholds: Sequence[float], default: float) -> str:
     """Return the HTML of the page.
 
     Args:
@@ -22,9 +17,6 @@ def render_page(model: ImageModel, thresholds: Sequence[float], default: float) 
         thresholds: the thresholds on offer, ascending.
         default: the one to begin with.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     names = model.metadata.model_classes().names or ("mask",)
     competition = model.competition
     settings = {
@@ -36,9 +28,11 @@ def render_page(model: ImageModel, thresholds: Sequence[float], default: float) 
         "maxBytes": MAX_BYTES,
         "hasRle": competition is not None,
     }
-    return environment.get_template("serve.html").render(
+    return render_page(
+        "serve.html",
+        title="Photo in, mask out",
         settings=settings,
-        title=competition.title if competition else model.metadata.competition,
+        competition=competition.title if competition else model.metadata.competition,
         recipe=model.member.recipe.name,
         models=len(model.weights),
         weights=model.weights[0] if len(model.weights) == 1 else model.weights[0].parent.parent,
@@ -51,7 +45,6 @@ def render_page(model: ImageModel, thresholds: Sequence[float], default: float) 
     )
 
 
-def load_assets() -> dict[str, tuple[str, str]]:
-    """Return the style and the script of the page: name -> (text, media type)."""
-    files = [path for path in sorted(TEMPLATES.iterdir()) if path.suffix in _MEDIA_TYPES]
-    return {path.name: (path.read_text(encoding="utf-8"), _MEDIA_TYPES[path.suffix]) for path in files}
+def serve_script() -> str:
+    """Return the script of the page, which its policy accepts as a file only."""
+    return str(include_file("serve.js"))

@@ -95,11 +95,10 @@ def predict_photo(model: ImageModel, data: bytes, name: str, thresholds: Sequenc
         UserError: the file is not a readable photo, or is too large.
     """
     start, path = time.perf_counter(), Path(name)
-    with open_image(data, path) as header:
-        width, height = header.size
-        if width * height > MAX_PIXELS:
-            what = f"has {width:,} × {height:,} pixels; this page takes up to {MAX_PIXELS // 10**6} million"
-            raise UserError(name, what, "make it smaller")
+    if not data:
+        raise UserError(name, "is empty", "choose another one")
+    with open_image(data, path, MAX_PIXELS):
+        pass  # its header is checked before anything is decoded
     image = decode_image(data, path)
     size = (image.shape[1], image.shape[0])
     levels = count_levels(model.predict(data, path, size), thresholds, model.postprocess)

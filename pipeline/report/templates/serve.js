@@ -96,7 +96,7 @@ function drawRow(photo) {
     if (photo === current) choose.setAttribute("aria-current", "true");
     photo.row.replaceChildren(choose, remove);
   } else {
-    const text = make("span", {className: photo.state === "refused" ? "problem" : "small"}, words);
+    const text = make("span", {className: photo.state === "refused" ? "problem" : "muted"}, words);
     photo.row.replaceChildren(make("div", {className: "choose"}, label, text), remove);
   }
 }

@@ -61,7 +61,7 @@ def test_a_dropped_photo_gives_the_files_of_overlay_at_every_threshold(server, p
         assert drawn > 0
         page.wait_for_function(f"count => ({MASKED})() === count", arg=int(drawn))
     page.get_by_role("button", name="Reset").click()
-    page.wait_for_function("document.getElementById('value').textContent === '0.50'")
+    page.wait_for_function("() => document.getElementById('value').textContent === '0.50'")
 
 
 @pytest.mark.parametrize("width", [390, 1600])
@@ -76,7 +76,7 @@ def test_page_is_accessible_and_never_wider_than_the_screen(server, new_page, wi
     drop(page, car_jpg=photo_bytes(), notes_txt=b"Dear diary", **{long_name: photo_bytes(1)})
     page.get_by_text("notes.txt cannot be decoded (it is not BMP").wait_for()
     page.get_by_role("button", name=long_name, exact=True).click()
-    page.wait_for_function("document.getElementById('caption').textContent.startsWith('aaa')")
+    page.wait_for_function("() => document.getElementById('caption').textContent.startsWith('aaa')")
     assert page.evaluate(fits)
     assert not serious_violations(page)
 
@@ -91,11 +91,11 @@ def test_many_photos_in_a_row_by_keyboard(server, page):
         page.keyboard.press(key)
         page.wait_for_function("name => document.getElementById('caption').textContent.startsWith(name)", arg=name)
     page.keyboard.press("+")
-    page.wait_for_function("document.getElementById('value').textContent === '0.51'")
+    page.wait_for_function("() => document.getElementById('value').textContent === '0.51'")
     page.keyboard.press("m")
     assert page.get_by_label("Mask", exact=True).is_checked()
     page.get_by_role("button", name="Remove car1.png").click()
-    page.wait_for_function("document.getElementById('caption').textContent.startsWith('car2.png')")
+    page.wait_for_function("() => document.getElementById('caption').textContent.startsWith('car2.png')")
     page.get_by_role("button", name="Remove all photos").click()
     assert page.locator("#photos li").count() == 0
     assert not page.locator("#viewer").is_visible()

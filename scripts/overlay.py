@@ -1,4 +1,4 @@
-"""Predict single images: write the mask, and the mask drawn over the image."""
+"""Predict single images: write the mask, its run-length encoding, and the mask drawn over the image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ def main(
         float | None, typer.Option(min=0, max=1, help="Threshold of the probability; the recipe's by default.")
     ] = None,
 ) -> None:
-    """Write <name>_mask.png and <name>_overlay.jpg for each image."""
+    """Write <name>_mask.png, <name>_rle.csv and <name>_overlay.jpg for each image."""
     from pipeline.options import parse_paths, require_option
     from pipeline.paths import default_weights
 

@@ -45,7 +45,7 @@ def write_csv_records(path: Path, records: Iterable[Sequence[str]]) -> int:
         packed = path.name.endswith(".gz")
         with igzip.IGzipFile("", "wb", _COMPRESSION_LEVEL, raw, mtime=0) if packed else nullcontext(raw) as stream:
             for fields in records:
-                stream.write(_render_record(fields).encode())
+                stream.write(render_record(fields).encode())
                 count += 1
     return count
 
@@ -83,7 +83,7 @@ def read_csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
 
 
-def _render_record(fields: Sequence[str]) -> str:
+def render_record(fields: Sequence[str]) -> str:
     """Return the text of a record. Only records with special characters need the csv module, which is slow."""
     text = ",".join(fields)
     if text and '"' not in text and "\n" not in text and "\r" not in text and text.count(",") == len(fields) - 1:

@@ -101,23 +101,24 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def open_image(source: bytes | Path, path: Path) -> Iterator[Image.Image]:
+def open_image(source: bytes | Path, path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image with Pillow; errors of the block count as errors of the file.
 
     Args:
         source: the bytes of a file, or its path to read the header only.
         path: for messages.
+        max_pixels: number of pixels of the largest image that is accepted.
 
     Yields:
         The image; its pixels are not decoded yet.
 
     Raises:
-        UserError: the file is missing, damaged, of a format that is not one of `FORMATS`, or larger than `MAX_PIXELS`.
+        UserError: the file is missing, damaged, of a format that is not one of `FORMATS`, or larger than `max_pixels`.
     """
     verb, again = "decoded" if isinstance(source, bytes) else "opened", "download the file again, or remove it"
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as pil_image:
-            _require_size(pil_image, path)
+            _require_size(pil_image, path, max_pixels)
             yield pil_image
     except UserError:
         raise
@@ -129,10 +130,10 @@ def open_image(source: bytes | Path, path: Path) -> Iterator[Image.Image]:
         raise UserError(path, f"cannot be {verb} ({error or type(error).__name__})", again) from None
 
 
-def _require_size(pil_image: Image.Image, path: Path) -> None:
+def _require_size(pil_image: Image.Image, path: Path, max_pixels: int) -> None:
     width, height = pil_image.size
-    if width * height > MAX_PIXELS:
-        what = f"claims {width} × {height} pixels; the limit is {MAX_PIXELS // 10**6} million"
+    if width * height > max_pixels:
+        what = f"claims {width} × {height} pixels; the limit is {max_pixels // 10**6} million"
         raise UserError(path, what, "split it into tiles if it is really so large, or remove it")
     if isinstance(pil_image, TiffImageFile) and _covered_rows(pil_image) < pil_image.tag_v2[IMAGELENGTH]:
         # Pillow would fill the rest with black.

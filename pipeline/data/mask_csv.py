@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
-from pipeline.data.csv_records import read_csv_records, write_csv_records
+from pipeline.data.csv_records import read_csv_records, render_record, write_csv_records
 from pipeline.data.row_format import RowFormat
 from pipeline.errors import UserError
 
@@ -53,6 +53,11 @@ def write_mask_csv(path: Path, format: RowFormat, rows: Iterable[tuple[str, int,
         return write_csv_records(path, records()) - 1
     except UnicodeEncodeError:
         raise UserError(path, f"the id {id!r} cannot be written as UTF-8", "rename its image") from None
+
+
+def render_mask_csv(format: RowFormat, rows: Iterable[tuple[str, int, str]]) -> bytes:
+    """Return what `write_mask_csv` writes to a .csv."""
+    return "".join(map(render_record, [format.header, *(format.render(*row) for row in rows)])).encode()
 
 
 def read_mask_csv(path: Path, format: RowFormat, *, extra_columns: bool = False) -> Iterator[MaskRow]:

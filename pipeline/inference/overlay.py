@@ -1,33 +1,31 @@
-"""Predict single images: write the mask, and the mask drawn over the image."""
+"""Predict single images: write the mask, its run-length encoding, and the mask drawn over the image."""
 
-import logging
-import re
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.competition import load_competition
 from pipeline.data.draw import draw_overlay
 from pipeline.data.images import read_image
+from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
-from pipeline.inference.ensemble import load_ensemble_member
-from pipeline.inference.postprocess import Postprocess, binarize
+from pipeline.inference.image_model import ImageModel, load_image_model
+from pipeline.inference.postprocess import binarize
 from pipeline.inference.stream import Prediction, predict_probabilities
-from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
-from pipeline.models.device import choose_device, explain_out_of_memory
-from pipeline.paths import find_weights
-
-log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: float | None = None) -> Iterator[Path]:
-    """Predict images of any size and write ``<name>_mask.png`` (0 and 255; one per class) and ``<name>_overlay.jpg``.
+    """Predict images of any size and write their masks.
+
+    Writes ``<name>_mask.png`` (0 and 255; one per class), ``<name>_rle.csv`` (the same masks as rows of a submission,
+    at the size of the image) and ``<name>_overlay.jpg``.
 
     Args:
         source: a weights file, a run, or a runs folder, whose folds are averaged.
@@ -42,48 +40,33 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
         UserError: there are no weights or no images, or a file cannot be decoded.
     """
     files = list_images(images)
-    weights = find_weights(source)
-    recipe, metadata = read_weights_metadata(weights[0])
-    log.info("%s: recipe %s, %s, commit %s", source, recipe.name, metadata.competition, metadata.commit or "unknown")
-    device = choose_device(recipe.train.prediction_precision)
-    member, _ = load_ensemble_member(weights, device)
-    postprocess = _postprocess(metadata, member.recipe.predict.threshold if threshold is None else threshold)
+    model = load_image_model(source, threshold)
     names = unique_names(files)
     samples = [Sample(id=name, image=file, group=name) for name, file in zip(names, files, strict=True)]
-    fix = "predict on the CPU: set CUDA_VISIBLE_DEVICES to an empty text"
-    with explain_out_of_memory(weights[0], member.recipe.train.batch_size, fix):
-        yield from _write_each(predict_probabilities([member], samples), metadata, postprocess, out)
+    with model.explain_out_of_memory():
+        yield from _write_each(predict_probabilities([model.member], samples), model, out)
 
 
-def _write_each(
-    predictions: Iterable[Prediction], metadata: WeightsMetadata, postprocess: Postprocess, out: Path
-) -> Iterator[Path]:
+def _write_each(predictions: Iterable[Prediction], model: ImageModel, out: Path) -> Iterator[Path]:
     for item in predictions:
-        masks = binarize(item.mean(), postprocess).cpu().numpy()
-        for suffix, mask in zip(_mask_suffixes(metadata), masks, strict=True):
+        masks = binarize(item.mean(), model.postprocess).cpu().numpy()
+        for suffix, mask in zip(model.mask_suffixes, masks, strict=True):
             with atomic_write(out / f"{item.sample.id}_mask{suffix}.png") as temporary:
-                Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
+                temporary.write_bytes(mask_png(mask))
+        if model.competition is not None:
+            rows = model.rows(item.sample.image.name, masks)
+            write_mask_csv(out / f"{item.sample.id}_rle.csv", submission_format(model.competition), rows)
         path = out / f"{item.sample.id}_overlay.jpg"
         with atomic_write(path) as temporary:
             Image.fromarray(draw_overlay(read_image(item.sample.image), masks)).save(temporary, quality=92)
         yield path
 
 
-def _postprocess(metadata: WeightsMetadata, threshold: float) -> Postprocess:
-    """Return the rules of the competition that weights were trained for, if its file is here."""
-    classes = metadata.model_classes()
-    try:
-        may_be_empty = load_competition(metadata.competition).masks.may_be_empty
-    except UserError:
-        may_be_empty = True
-    zeros = (0.0,) * classes.count
-    return Postprocess((threshold,) * classes.count, zeros, may_be_empty=may_be_empty, exclusive=classes.exclusive)
-
-
-def _mask_suffixes(metadata: WeightsMetadata) -> list[str]:
-    """Return what distinguishes the mask files of the classes; nothing for a single class."""
-    names = metadata.model_classes().names
-    return [f"_{re.sub('[^A-Za-z0-9-]+', '-', name)}" for name in names] or [""]
+def mask_png(mask: np.ndarray) -> bytes:
+    """Encode a mask (h, w) bool as a gray PNG of 0 and 255."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def list_images(paths: Sequence[Path]) -> list[Path]:

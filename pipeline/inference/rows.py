@@ -1,5 +1,7 @@
 """From the masks of an image to the rows of a submission: one per image, per class or per object."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from pipeline.competition import Competition
@@ -41,9 +43,9 @@ class RowEncoder:
             rows += [(class_index, text) for text in texts or [self.format.empty]]
         return rows
 
-    def _objects(self, mask: np.ndarray, min_area: float) -> list[np.ndarray]:
-        """Return the objects of a mask that are large enough, each as a mask (h, w) bool."""
+    def _objects(self, mask: np.ndarray, min_area: float) -> Iterator[np.ndarray]:
+        """Yield the objects of a mask that are large enough, each as a mask (h, w) bool."""
         labels, count = self.split(mask)
         areas = np.bincount(labels.ravel())
         smallest = np.ceil(min_area * mask.size)
-        return [labels == number for number in range(1, count + 1) if areas[number] >= smallest]
+        return (labels == number for number in range(1, count + 1) if areas[number] >= smallest)

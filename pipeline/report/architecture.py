@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 FLOORS: Mapping[str, tuple[str, ...]] = {
     "commands": ("scripts",),
-    "pages": ("report",),
+    "pages": ("report", "serve"),
     "results": ("evaluation", "kaggle"),
     "work": ("training", "inference", "submission"),
     "parts": ("models", "metrics", "data", "synthetic"),

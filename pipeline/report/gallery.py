@@ -193,9 +193,8 @@ def _write_parts(items: Sequence[GalleryItem], view: View, classes: Sequence[str
 
 
 def _map_images(encode: Callable[[GalleryItem], EncodedImage], items: Sequence[GalleryItem]) -> Iterator[EncodedImage]:
-    """Encode images in several processes; a message between them has 8 images."""
-    serial = len(items) if len(items) < 24 else 0
-    pairs = map_parallel(encode, items, serial, size=lambda _: 1 << 19)
+    """Encode images in several threads, each 8 images at once. Nearly all of it runs in libraries."""
+    pairs = map_parallel(encode, items, lambda _: 1 << 19)
     for _, image in tqdm(pairs, total=len(items), desc="gallery", unit="img", disable=len(items) < 24):
         yield image
 

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "opencv-python-headless": "cv2",
+    "axe-core-python": "axe_core_python",
     "pillow": "PIL",
     "pytest-xdist": "xdist",
     "scikit-image": "skimage",

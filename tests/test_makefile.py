@@ -597,7 +597,7 @@ class TestTargets:
 
     def test_tools_run_in_the_environment(self, place):
         done = run_make(place, "-n", "test", "test-fast", "lint", "format")
-        commands = [line for line in done.stdout.splitlines() if line]
+        commands = [line.partition(" ## ")[0] for line in done.stdout.splitlines() if line]
         assert commands == [
             ".venv/bin/python -m pytest -n auto --dist worksteal",
             '.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"',

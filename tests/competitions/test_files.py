@@ -14,7 +14,7 @@ FILES = sorted(Path("competitions").glob("*.toml"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_loads_and_is_short(path):
     assert load_competition(path.stem).name == path.stem
-    assert len(path.read_text().splitlines()) <= (46 if path.stem == "carvana" else 40)
+    assert len(path.read_text().splitlines()) <= (52 if path.stem == "carvana" else 40)
 
 
 def test_no_code_names_a_competition():

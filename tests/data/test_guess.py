@@ -13,7 +13,7 @@ from tests.competitions.layouts import LAYOUTS
 
 # What cannot be seen in the files, or not in so few of them.
 UNKNOWN = {
-    "name", "title", "slug", "metric", "beta", "fold_seed", "download", "notebook", "groups", "instances",
+    "attributes", "name", "title", "slug", "metric", "beta", "fold_seed", "download", "notebook", "groups", "instances",
     "csv.size", "csv.solution", "masks.area", "masks.positive", "images.size",
 }  # fmt: skip
 

@@ -1,11 +1,13 @@
 """Functions of a submission's rows. Imports no torch, so that processes which run them start in a second."""
 
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.data.mask_csv import MaskRow
 from pipeline.data.rle import RleFormat, count_overlap, parse_rle
+from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 
 
@@ -29,3 +31,9 @@ def count_pixels(
     predicted = parse_row(predicted_row, path, pixels, format)
     true = parse_row(true_row, solution, pixels, format)
     return count_overlap(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
+
+
+def require_known(row: MaskRow, path: Path, keys: Container[RowKey]) -> None:
+    """Raise a UserError if a row belongs to none of the images and classes that a submission must have."""
+    if row.key not in keys:
+        raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")

@@ -10,7 +10,7 @@ GIVEN := $(foreach name,SET SEED,$(if $(filter undefined,$(origin $(name))),,$(n
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
-  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE
+  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -28,10 +28,10 @@ PY  := .venv/bin/python
 RUN := $(PY) -m scripts
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
-.PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION) # complete if they exist
+.PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
-  overlay download account submit scores leaderboard kernel kaggle-standin demo test test-fast lint format \
-  mutate bench fuzz torture audit architecture clean clean-all
+  overlay report compare watch serve pictures download account submit scores leaderboard kernel \
+  kaggle-standin demo test test-fast lint format mutate bench fuzz torture audit architecture clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -45,38 +45,42 @@ setup: .venv/ready ## install the packages into .venv (done automatically)
 	@touch $@
 lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
 	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock
-new: .venv/ready ## draft competitions/COMPETITION.toml from the files in DATA
-	$(RUN).new $(DATA_OPTIONS)
-check: .venv/ready ## check every image, mask and CSV of the data
-	$(RUN).check $(DATA_OPTIONS)
+new: .venv/ready ; $(RUN).new $(DATA_OPTIONS) ## draft competitions/COMPETITION.toml from the files in DATA
+check: .venv/ready ; $(RUN).check $(DATA_OPTIONS) ## check every image, mask and CSV of the data
 folds: $(FOLDS_CSV) ## split the training images by group
 train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing
 train-all: $(TRAINED) ## train every fold, of every recipe in RECIPE=a+b
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
-predict: $(SUBMISSION) ## predict the test set and write a checked submission [ALLOW_BROKEN]
+predict: $(SUBMISSION_CSV) ## predict the test set and write a checked submission [ALLOW_BROKEN]
 folds train train-all evaluate predict:
 	@printf '%s is up to date\n' $^
-score: $(SUBMISSION) ## score the submission where the true masks are known
-	$(RUN).score $(SUBMISSION) $(DATA_OPTIONS)
+score: $(SUBMISSION_CSV) ## score the submission where the true masks are known
+	$(RUN).score $(SUBMISSION_CSV) $(DATA_OPTIONS)
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
-gain: .venv/ready ## difference of two evaluations: FILES="before/oof.csv after/oof.csv"
-	$(RUN).gain "$$FILES"
+gain: .venv/ready ; $(RUN).gain "$$FILES" ## difference of two: FILES="before/oof.csv after/oof.csv"
 blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [WEIGHTS="2 1"] [OUT=file]
 	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
 overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run]
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
-download: .venv/ready ## download, unpack and check the data; resumes
-	$(RUN).download $(DATA_OPTIONS)
-account: .venv/ready ## check that there are Kaggle credentials
-	@$(RUN).account
-submit: account $(if $(FILE),,$(SUBMISSION)) ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
+report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, PRICE=2.5], or SUBMISSION=file
+	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
+	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
+compare: .venv/ready ; $(RUN).compare_recipes "$$RECIPES" $(DATA_OPTIONS) ## page of two: RECIPES="a b"
+watch: .venv/ready ; $(RUN).watch --competition "$$COMPETITION" ## curves of trainings, live, in a browser
+serve: .venv/ready ## page that predicts photos dropped on it [MODEL=weights or run, PORT=8000]
+	$(RUN).serve --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL" \
+	  $(if $(PORT),--port "$$PORT")
+pictures: .venv/ready ## make the pictures of README and docs from the embedded data
+	@test -f runs/demo/evaluation.json || $(MAKE) --no-print-directory demo
+	$(RUN).pictures
+download: .venv/ready ; $(RUN).download $(DATA_OPTIONS) ## download, unpack and check the data; resumes
+account: .venv/ready ; @$(RUN).account ## check that there are Kaggle credentials
+submit: account $(if $(FILE),,$(SUBMISSION_CSV)) ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
 	$(RUN).submit $(DATA_OPTIONS) --recipe "$$RECIPE" --file "$$FILE" --message "$$MSG" \
 	  $(if $(DRY_RUN),--dry-run) $(if $(FORCE),--force)
-scores: .venv/ready ## update submissions/ledger.csv
-	$(RUN).scores --competition "$$COMPETITION"
-leaderboard: .venv/ready ## show the leaderboard and your rank
-	$(RUN).leaderboard --competition "$$COMPETITION"
+scores: .venv/ready ; $(RUN).scores --competition "$$COMPETITION" ## update submissions/ledger.csv
+leaderboard: .venv/ready ; $(RUN).leaderboard --competition "$$COMPETITION" ## show the leaderboard, your rank
 kernel: .venv/ready ## write a Kaggle kernel that trains, or PREDICT=1 [RESUME, WHEELS]
 	$(RUN).kernel --competition "$$COMPETITION" --recipe "$$RECIPE" --folds "$$FOLDS" $(SET_OPTIONS) \
 	  --user "$$KAGGLE_USER" --wheels "$$WHEELS" $(if $(RESUME),--resume) $(if $(PREDICT),--predict)
@@ -88,23 +92,19 @@ demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in so
 	$(RUN).demo
 data/demo/solution.csv: | .venv/ready
 	$(RUN).render --out data/demo
-test: .venv/ready ## run all tests
-	$(PY) -m pytest -n auto --dist worksteal
-test-fast: .venv/ready ## run the fast tests
-	$(PY) -m pytest -n auto --dist worksteal -m "not slow"
-lint: .venv/ready ## check style and types
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
-format: .venv/ready ## format the code
-	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+test: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal ## run all tests
+test-fast: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal -m "not slow" ## run the fast tests
+lint: .venv/ready ; $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy ## check style
+format: .venv/ready ; $(PY) -m ruff format . && $(PY) -m ruff check --fix . ## format the code
 mutate: .venv/ready ; $(PY) -m tests.mutants ## run mutation tests on the pure functions
 bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time all stages, or STAGE=text
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
 torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random
 audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
-architecture: .venv/ready ## draw docs/architecture.svg from the imports
-	$(RUN).draw_architecture
+architecture: .venv/ready ; $(RUN).draw_architecture ## draw docs/architecture.svg from the imports
 clean: ## delete what the demonstration and the tests made
-	rm -rf data/demo runs/demo folds/demo.csv submissions/demo.* overlays/demo .make .*_cache .hypothesis
+	rm -rf data/demo runs/demo folds/demo.csv submissions/demo.* overlays/demo reports/demo \
+	  .make .*_cache .hypothesis
 clean-all: clean ## delete the installed packages too; data, runs and submissions stay
 	rm -rf .venv

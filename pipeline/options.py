@@ -49,6 +49,20 @@ def parse_numbers(text: str, option: str) -> list[float]:
     return [float(word) for word in words]
 
 
+def parse_price(text: str) -> float | None:
+    """Convert the price of an hour, ``"2.5"``; None if `text` is empty.
+
+    Raises:
+        UserError: it is not one number from 0.
+    """
+    numbers = parse_numbers(text, "--price") if text else []
+    if not numbers:
+        return None
+    if len(numbers) > 1 or numbers[0] < 0:
+        raise UserError(f"--price '{text}'", "is not a price", "give one number, the price of an hour, such as 2.5")
+    return numbers[0]
+
+
 def parse_paths(texts: Sequence[str]) -> list[Path]:
     """Convert options to paths. Each one is an existing path as it is, or several separated by spaces.
 

@@ -68,7 +68,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
         f"TRAINED_FOLD := {_one_weights_file(competition, recipes)}",
         f"TRAINED := {_weights_files(competition, recipes, f'$(or $(FOLDS),{_join(folds)})')}",
         f"EVALUATION := {evaluation.target}",
-        f"SUBMISSION := {submission.target}",
+        f"SUBMISSION_CSV := {submission.target}",
         "",
         _rule(folds_stage(competition), "$(DATA_OPTIONS)"),
     ]

@@ -68,7 +68,7 @@ def draw_lines(
         marks: vertical lines: position and name.
         diagonal: whether to draw the line y = x.
     """
-    with figure_axes(3.3) as (axes, result):
+    with figure_axes(3.0) as (axes, result):
         if diagonal:
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
         for number, line in enumerate(lines):
@@ -115,7 +115,7 @@ def draw_histogram(title: str, values: np.ndarray, label: str, caption: str, mea
     low = float(values.min()) if high - values.min() < 1.5 * (high - low) else low
     edges = np.linspace(low, max(high, low + 1e-6), 33)
     counts = np.histogram(values.clip(low), edges)[0]
-    with figure_axes(3.0) as (axes, result):
+    with figure_axes(2.7) as (axes, result):
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=SERIES[0], edgecolor="none", linewidth=0)
         if values.min() < low:
             axes.bar(edges[0], counts[0], edges[1] - edges[0], align="edge", color=FAR, linewidth=0)
@@ -163,7 +163,10 @@ def draw_estimates(
                 reference[1], (reference[0], 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
                 textcoords="offset points", ha="center", color=MUTED,
             )  # fmt: skip
-        axes.errorbar(values, places, xerr=spread, fmt="o", color=SERIES[0], ecolor=SERIES[0], elinewidth=2, markersize=6)
+        single = spread.max(axis=0) == 0  # hollow, because nothing is known about their spread
+        axes.errorbar(values, places, xerr=spread, fmt="none", ecolor=SERIES[0], elinewidth=2)
+        axes.plot(values[~single], places[~single], "o", color=SERIES[0])
+        axes.plot(values[single], places[single], "o", color=SERIES[0], markerfacecolor="none", markersize=6)
         axes.set_yticks(places, [_shorten(bar.label) for bar in bars], color=INK)
         axes.set_ylim(-len(bars) + 0.4, 0.6)
         axes.grid(visible=False, axis="y")
@@ -218,7 +221,14 @@ def draw_parts(
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.legend(ncols=len(names), loc="lower center", bbox_to_anchor=(0.45, 1), columnspacing=0.9, handlelength=1)
+        axes.legend(
+            ncols=len(names),
+            loc="lower center",
+            bbox_to_anchor=(0.45, 1),
+            columnspacing=0.7,
+            handlelength=0.9,
+            fontsize=11,
+        )
     rows = tuple(
         (label, *(f"{part:.6f}" for part in row), f"{sum(row):.6f}")
         for label, row in zip(labels, parts.tolist(), strict=True)

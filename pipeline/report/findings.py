@@ -1,7 +1,9 @@
 """Where a run loses its score, as sentences: pure functions of the table of out-of-fold scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,11 @@ from pipeline.evaluation.statistics import Estimate, estimate_mean
 LOST_COLUMNS = ("lost_1", "lost_2", "lost_4", "lost_8", "lost_beyond")
 LOST_NAMES = ("≤ 1 px", "1–2 px", "2–4 px", "4–8 px", "> 8 px")
 """Distances of wrong pixels to the true edge."""
-MIN_IMAGES = 4
-"""Values with fewer images say little about their kind of image."""
+MIN_GROUPS = 3
+"""Values with fewer groups say little about their kind of image."""
+
+
+_LEADING_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class ValueScore:
 
     value: str
     images: int
+    groups: int
     estimate: Estimate
     """With a bootstrap over groups."""
 
@@ -34,7 +40,12 @@ def score_by_value(table: pd.DataFrame, values: Mapping[str, str]) -> list[Value
     """
     named = table.assign(value=table.id.map(dict(values))).dropna(subset="value")
     result = [
-        ValueScore(str(value), len(part), estimate_mean(part.score.to_numpy(), part.group.to_numpy(), samples=500))
+        ValueScore(
+            str(value),
+            len(part),
+            part.group.nunique(),
+            estimate_mean(part.score.to_numpy(), part.group.to_numpy(), samples=500),
+        )
         for value, part in named.groupby("value")
     ]
     return sorted(result, key=lambda one: one.estimate.value)
@@ -42,9 +53,10 @@ def score_by_value(table: pd.DataFrame, values: Mapping[str, str]) -> list[Value
 
 def choose_values(scores: Sequence[ValueScore], most: int = 16) -> list[ValueScore]:
     """Choose the values to draw: few numbers in their own order, else the worst ones and the best one."""
-    if len(scores) <= 24 and all(one.value.isdigit() for one in scores):
-        return sorted(scores, key=lambda one: int(one.value))
-    enough = [one for one in scores if one.images >= MIN_IMAGES] or list(scores)
+    numbered = [(float(match[0]), one) for one in scores if (match := _LEADING_NUMBER.match(one.value))]
+    if len(numbered) == len(scores) <= 24:
+        return [one for _, one in sorted(numbered, key=lambda pair: pair[0])]
+    enough = [one for one in scores if one.groups >= MIN_GROUPS] or list(scores)
     return list(enough) if len(enough) <= most else [*enough[: most - 1], enough[-1]]
 
 
@@ -55,16 +67,16 @@ def mask_area_ranges(table: pd.DataFrame) -> dict[str, str]:
         table: columns id and area, a fraction of the image.
 
     Returns:
-        Id -> a text such as ``1: up to 12 %``; "none" for an empty mask; nothing if all areas are equal.
+        Id -> a text such as ``12 to 18 %``, ``0 %`` for an empty mask; nothing if all areas are equal.
     """
     filled = table[table.area > 0]
     if filled.area.nunique() < 8:
         return {}
     edges = np.quantile(filled.area, [0.25, 0.5, 0.75])
-    texts = [f"{100 * edge:.2g} %" for edge in edges]
-    names = [f"1: up to {texts[0]}", *(f"{n + 2}: {texts[n]} to {texts[n + 1]}" for n in (0, 1)), f"4: above {texts[2]}"]
+    texts = [f"{100 * edge:.2g}" for edge in (filled.area.min(), *edges, filled.area.max())]
+    names = [f"{low} to {high} %" for low, high in pairwise(texts)]
     places = np.searchsorted(edges, filled.area.to_numpy())
-    return {id: "none" for id in table.id} | dict(zip(filled.id, [names[place] for place in places], strict=True))
+    return dict.fromkeys(table.id, "0 %") | dict(zip(filled.id, [names[place] for place in places], strict=True))
 
 
 def missed_and_added(table: pd.DataFrame) -> tuple[float, float] | None:
@@ -79,6 +91,11 @@ def missed_and_added(table: pd.DataFrame) -> tuple[float, float] | None:
     wrong = table[list(LOST_COLUMNS)].sum(axis=1) * (table.area + table.predicted_area)
     surplus = table.predicted_area - table.area
     return float((wrong - surplus).mean() / 2), float((wrong + surplus).mean() / 2)
+
+
+def percent(fraction: float) -> str:
+    """Write a fraction as a whole percentage: ``17 %``."""
+    return f"{100 * fraction:.0f} %"
 
 
 def describe_failures(
@@ -98,18 +115,24 @@ def describe_failures(
         worst = max(1, len(loss) // 10)
         share = loss[:worst].sum() / loss.sum()
         sentences.append(
-            f"The worst tenth of the images ({worst} of {len(loss)}) has {share:.0%} of the lost {metric}; "
+            f"The worst tenth of the images ({worst} of {len(loss)}) has {percent(share)} of the lost {metric}; "
             f"the median image scores {np.median(table.score):.5f}, the worst {table.score.min():.5f}."
         )
     if set(LOST_COLUMNS) <= set(table.columns) and (lost := table[list(LOST_COLUMNS)].mean()).sum() > 0:
         share_near, share_far = lost.iloc[:2].sum() / lost.sum(), lost.iloc[-1] / lost.sum()
         sentences.append(
-            f"{share_near:.0%} of the lost Dice lies within 2 pixels of the true edge, {share_far:.0%} farther than 8: "
-            + ("mostly fine edges." if share_near > 0.5 else "mostly whole parts." if share_far > 0.5 else "both matter.")
+            f"{percent(share_near)} of the lost Dice lies within 2 pixels of the true edge, {percent(share_far)} farther than 8: "
+            + (
+                "mostly fine edges."
+                if share_near > 0.5
+                else "mostly whole parts."
+                if share_far > 0.5
+                else "both matter."
+            )
         )
     if num_classes == 1 and (pair := missed_and_added(table)) and sum(pair) > 0:
         missed = pair[0] / sum(pair)
-        sentences.append(f"{missed:.0%} of the wrong pixels are missed, {1 - missed:.0%} are added.")
+        sentences.append(f"{percent(missed)} of the wrong pixels are missed, {percent(1 - missed)} are added.")
     sentences += _weak_values(by_attribute, float(table.score.mean()))
     return sentences
 
@@ -118,12 +141,10 @@ def _weak_values(by_attribute: Mapping[str, Sequence[ValueScore]], mean: float) 
     """Name the value of each attribute that costs most, if its whole interval is below the mean."""
     found = []
     for name, scores in by_attribute.items():
-        weak = [one for one in scores if one.images >= MIN_IMAGES and one.estimate.high < mean]
+        weak = [one for one in scores if one.groups >= MIN_GROUPS and one.estimate.high < mean]
         if weak:
             worst = max(weak, key=lambda one: (mean - one.estimate.value) * one.images)
-            text = (
-                f"Weak: {name} {worst.value}, {worst.estimate.value:.5f} over {worst.images} images, "
-                f"{mean - worst.estimate.value:.5f} below the mean."
-            )
+            below = mean - worst.estimate.value
+            text = f"Weak: {name} {worst.value}, {below:.5f} below the mean over {worst.images:,} images."
             found.append(((mean - worst.estimate.value) * worst.images, text))
     return [text for _, text in sorted(found, reverse=True)]

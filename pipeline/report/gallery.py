@@ -110,6 +110,7 @@ def build_gallery(
     more: Sequence[GalleryItem] = (),
     max_bytes: int = MAX_BYTES,
     score_label: str = "score",
+    order_label: str = "",
 ) -> Gallery:
     """Encode the images of a gallery on all cores.
 
@@ -121,6 +122,7 @@ def build_gallery(
         more: further images, as thumbnails in files beside the page that the browser loads when they are scrolled to.
         max_bytes: most bytes of the images in the page; their quality is lowered until they fit.
         score_label: name of the score.
+        order_label: name of the order of `items`, such as "most suspicious first"; empty if it is that of the scores.
 
     Raises:
         UserError: a photo or a mask cannot be read, or the images do not fit even at the lowest quality.
@@ -137,6 +139,7 @@ def build_gallery(
     for number, row in enumerate(rows[len(items) :]):
         row["part"] = number // PART_IMAGES
     data = {"items": rows, "views": [view.to_json() for view in views], "scoreLabel": score_label}
+    data["orderLabel"] = order_label
     cards = tuple({**row, **image.pictures} for row, image in zip(rows, encoded, strict=False))
     missed, added = (sum(getattr(image, name) for image in encoded) for name in ("missed", "added"))
     return Gallery(cards, data, views[0], missed, added)

@@ -37,6 +37,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     environment.globals |= {"include_file": include_file, "colors": COLORS, "now": datetime.now(UTC)}
     environment.filters |= {"rgb": css_color, "digits": format_score, "percent": format_percent, "count": format_count}
     return environment.get_template(template).render(**values)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.evaluation.statistics import estimate_mean
 from pipeline.report.charts import Bar, Chart, Line, draw_estimates, draw_histogram, draw_lines, draw_parts
-from pipeline.report.findings import LOST_COLUMNS, LOST_NAMES, ValueScore, choose_values
+from pipeline.report.findings import LOST_COLUMNS, LOST_NAMES, ValueScore, choose_values, percent
 from pipeline.report.run_data import RunData, Training
 
 
@@ -42,7 +42,7 @@ def _distribution(run: RunData) -> Chart:
     scores, metric = run.table.score.to_numpy(), run.evaluation.metric
     quantiles = np.quantile(scores, [0.01, 0.1, 0.5])
     caption = "1 % of the images score below {:.5f}, 10 % below {:.5f}, half below {:.5f}.".format(*quantiles)
-    return draw_histogram(f"{metric} of the images", scores, metric, caption, float(scores.mean()))
+    return draw_histogram(f"{metric} of single images", scores, metric, caption, float(scores.mean()))
 
 
 def _edges(run: RunData) -> Chart | None:
@@ -55,8 +55,8 @@ def _edges(run: RunData) -> Chart | None:
     parts = np.array([row.to_numpy() for _, row in rows])
     share = parts[0] / max(parts[0].sum(), 1e-12)
     caption = (
-        f"Lost Dice by the distance of the wrong pixels to the true edge, at native size: {share[:2].sum():.0%} within "
-        f"2 pixels, {share[-1]:.0%} beyond 8. Losses near the edge need finer edges; those far away are whole parts."
+        f"Lost Dice by the distance of the wrong pixels to the true edge, at native size: {percent(share[:2].sum())} within "
+        f"2 pixels, {percent(share[-1])} beyond 8. Losses near the edge need finer edges; those far away are whole parts."
     )
     names = [name for name, _ in rows]
     return draw_parts("Lost Dice by distance to the edge", names, LOST_NAMES, parts, "1 − Dice", caption)
@@ -70,8 +70,16 @@ def _attributes(run: RunData, by_attribute: Mapping[str, Sequence[ValueScore]]) 
             continue
         bars = [Bar(one.value, one.estimate, f"{one.images:,}") for one in chosen]
         weakest = min(chosen, key=lambda one: one.estimate.value)
-        left_out = f" {len(chosen)} of {len(scores)} values are shown, the worst ones." if len(chosen) < len(scores) else ""
-        caption = f"Lowest: {weakest.value}, {weakest.estimate.value:.5f} over {weakest.images:,} images.{left_out}"
+        left_out = (
+            f" {len(chosen)} of {len(scores)} values are shown, the worst ones." if len(chosen) < len(scores) else ""
+        )
+        alone = (
+            " Hollow: a single group, so nothing is known about the spread."
+            if any(one.groups < 2 for one in chosen)
+            else ""
+        )
+        of = f"{weakest.images:,} images of {weakest.groups:,} groups"
+        caption = f"Lowest: {weakest.value}, {weakest.estimate.value:.5f} over {of}.{left_out}{alone}"
         mean = (run.evaluation.score.value, "mean")
         title = f"{metric} by {name}"
         charts.append(draw_estimates(title, bars, metric, caption, reference=mean, note="images"))
@@ -84,7 +92,9 @@ def _thresholds(run: RunData) -> Chart:
     mean = np.mean([curve.scores for curve in analysis.classes], axis=0)
     keep = mean >= mean.max() - max(0.002, 8 * (mean.max() - np.median(mean)))
     x = np.array(analysis.thresholds)[keep]
-    lines = [Line(curve.name or metric, x.tolist(), np.array(curve.scores)[keep].tolist()) for curve in analysis.classes]
+    lines = [
+        Line(curve.name or metric, x.tolist(), np.array(curve.scores)[keep].tolist()) for curve in analysis.classes
+    ]
     used = ", ".join(
         f"{one.name + ': ' if one.name else ''}{one.threshold:.3f} (best {one.best_threshold:.3f})"
         for one in run.evaluation.classes
@@ -105,8 +115,8 @@ def _calibration(run: RunData) -> Chart:
         pixels = sum(one.pixels for one in bins)
         errors.append(sum(one.pixels * abs(one.probability - one.true) for one in bins) / max(pixels, 1))
     caption = (
-        "On the dotted line, 70 % of the pixels with probability 0.7 belong to the mask. Below it the model is too sure of "
-        f"the mask, above it not sure enough. Mean distance over all pixels: {np.mean(errors):.2g}."
+        "On the dotted line, 70 % of the pixels with probability 0.7 belong to the mask. Below it the model is too "
+        f"sure of the mask, above it not sure enough. Mean distance over all pixels: {np.mean(errors):.2g}."
     )
     labels = ("predicted probability", "fraction that is true")
     return draw_lines("Calibration of the probabilities", lines, labels, caption, digits=4, diagonal=True)
@@ -126,12 +136,14 @@ def _gains(run: RunData) -> Chart | None:
     if not bars:
         return None
     caption = (
-        "Paired differences on the same images. An interval on one side of 0 is significant. Averaging the folds brings "
-        "more, but no image is out of fold for all of them, so that cannot be measured here."
+        "Paired differences on the same images. An interval on one side of 0 is significant. Averaging the folds "
+        "brings more, but no image is out of fold for all of them, so that cannot be measured here."
     )
     label = f"gain in {evaluation.metric}, with 95 % intervals"
     zero = (0.0, "no gain")
-    return draw_estimates("What flips and thresholds bring", bars, label, caption, reference=zero, signed=True, note="")
+    return draw_estimates(
+        "What flips and thresholds bring", bars, label, caption, reference=zero, signed=True, note="compared"
+    )
 
 
 def _training_curves(run: RunData) -> list[Chart]:
@@ -158,5 +170,3 @@ def _line(training: Training, run: RunData, key: str) -> Line | None:
     rows = [row for row in training.epochs if isinstance(row.get(key), int | float) and np.isfinite(row[key])]
     label = f"{training.recipe} {training.fold}" if "+" in run.recipe else training.name
     return Line(label, [row["epoch"] for row in rows], [row[key] for row in rows]) if rows else None
-
-

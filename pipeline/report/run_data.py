@@ -38,13 +38,13 @@ class Training:
     def minutes(self) -> float | None:
         """Minutes of the training; None if unknown."""
         seconds = self.epochs[-1].get("seconds") if self.epochs else None
-        return float(self.metadata.minutes) if self.metadata.minutes else seconds / 60 if seconds else None
+        return float(given) if (given := getattr(self.metadata, "minutes", "")) else seconds / 60 if seconds else None
 
     @property
     def images_per_second(self) -> float | None:
         """Training images per second, validation included; None if unknown."""
-        if self.metadata.images_per_second:
-            return float(self.metadata.images_per_second)
+        if given := getattr(self.metadata, "images_per_second", ""):
+            return float(given)
         last = self.epochs[-1] if self.epochs else {}
         return last["images"] / last["seconds"] if last.get("seconds") else None
 
@@ -77,14 +77,17 @@ def load_run_data(competition: Competition, recipe: str, data: Path) -> RunData:
     runs = runs_folder(competition.name, recipe)
     evaluation, analysis = read_evaluation(runs), read_analysis(runs)
     again = f"run `make evaluate COMPETITION={competition.name} RECIPE={recipe}`"
+    repeat = f"delete {evaluation_json(runs)} and {again}"
     if evaluation is None:
         raise UserError(evaluation_json(runs), "is missing: this recipe is not evaluated", again)
     if analysis is None or not oof_masks_csv(runs).exists():
-        raise UserError(runs, "was evaluated by an older version, which left no curves and no masks", again)
+        raise UserError(runs, "was evaluated by an older version, which left no curves and no masks", repeat)
     table = read_oof_table(runs, competition)
     samples = {sample.id: sample for sample in load_training_samples(competition, data)}
     if missing := sorted(set(table.id) - samples.keys()):
-        raise UserError(data, f"has no image {missing[0]}, which was evaluated", "give the same DATA, or evaluate again")
+        raise UserError(
+            data, f"has no image {missing[0]}, which was evaluated", "give the same DATA, or evaluate again"
+        )
     attributes = _attributes(competition, data, [samples[id] for id in table.id], table)
     return RunData(
         competition,
@@ -150,5 +153,7 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise UserError(path, f"cannot be read ({error})", "delete it; the report then has no training curves") from None
+        raise UserError(
+            path, f"cannot be read ({error})", "delete it; the report then has no training curves"
+        ) from None
     return [row for row in rows if isinstance(row, dict)]

@@ -22,7 +22,7 @@ from pipeline.report.page import write_page
 from pipeline.report.run_charts import draw_run
 from pipeline.report.run_data import RunData, Training, load_run_data
 
-WORST = 6
+WORST = 4
 """Images at the top of the page."""
 
 
@@ -103,8 +103,9 @@ def choose_images(table: pd.DataFrame, most: int = MAX_EMBEDDED) -> dict[str, tu
     for name, ids in sets.items():
         for id in ids:
             chosen.setdefault(id, []).append(name)
-    if len(table) <= most:
-        chosen = {id: chosen.get(id, []) for id in table.id}
+    # An image can be in several sets; the next worst ones take the places that are left.
+    rest = [id for id in ordered.id if id not in chosen][: most - len(chosen)]
+    chosen |= {id: ["Worst"] if len(table) > most else [] for id in rest}
     return {id: tuple(chosen[id]) for id in ordered.id if id in chosen}
 
 
@@ -154,7 +155,7 @@ def list_facts(run: RunData, price: float | None = None) -> list[tuple[str, str]
     facts: list[tuple[str, Any]] = [
         ("Images", f"{evaluation.images:,} of {evaluation.groups:,} groups, {_plural(len(evaluation.folds), 'fold')}"),
         ("Pixel accuracy", f"{evaluation.accuracy:.5f}"),
-        ("Hardware", _join(one.metadata.hardware for one in trainings)),
+        ("Hardware", _join(getattr(one.metadata, "hardware", "") for one in trainings)),
         ("Training time", _training_time(trainings)),
         ("Speed", _speed(trainings)),
         ("Cost", _cost(trainings, price)),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -22,12 +23,12 @@ VARIABLES = {
     FAR: "var(--far)",
     **{color: f"var(--s{number})" for number, color in enumerate(SERIES)},
 }
-WIDTH = 5.6
+WIDTH = 4.8
 """Width of a figure in inches of 72 units; about that of a column of the page, so text keeps its size."""
-DASHES: tuple[tuple[int, tuple[int, ...] | None], ...] = ((0, None), (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))  # type: ignore[assignment]
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))
 """Line styles: series differ in more than their color."""
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
@@ -73,7 +74,9 @@ def figure_axes(height: float, width: float = WIDTH) -> Iterator[tuple[Axes, lis
 def inline_svg(text: str) -> Markup:
     """Prepare an SVG of matplotlib for a page: without header, with the page's colors, with ids of its own."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
     text = re.sub(r"#00000[1-5]|#00001[0-7]", lambda match: VARIABLES[match.group()], text)
     # The page chooses the font; its size stays.
     text = re.sub(r"font: (?:[a-z0-9]+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)
@@ -83,4 +86,4 @@ def inline_svg(text: str) -> Markup:
     text = re.sub(r' id="([^"]+)"', lambda match: f' id="{prefix}{match[1]}"' if match[1] in names else "", text)
     text = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", text)
     text = re.sub(r"\s*\n\s*", "\n", text).replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
-    return Markup(text)  # noqa: S704 - matplotlib escapes its texts
+    return Markup(text)

@@ -96,7 +96,7 @@ FOLDS_CSV := folds/cars.csv
 TRAINED_FOLD := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLD),0))
 TRAINED := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLDS),0 1))
 EVALUATION := runs/cars-a/evaluation.json
-SUBMISSION := submissions/cars-a.csv.gz
+SUBMISSION_CSV := submissions/cars-a.csv.gz
 
 folds/cars.csv: competitions/cars.toml | .venv/ready
 \t$(RUN).folds $(DATA_OPTIONS)

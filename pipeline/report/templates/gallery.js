@@ -56,7 +56,7 @@ function cardOf(number) {
   if (cards.has(number)) return cards.get(number);
   const item = items[number], picture = make("span", { className: "picture" });
   for (const kind of ["photo", "over"]) picture.append(make("img", { className: kind, alt: "", decoding: "async", src: "data:image/gif;base64,R0lGODlhAQABAAAAACw=" }));
-  const open = make("a", { className: "open single", href: `#image=${encodeURIComponent(item.id)}` }, picture);
+  const open = make("a", { className: "open", href: `#image=${encodeURIComponent(item.id)}` }, make("span", { className: "pair single" }, picture));
   open.setAttribute("aria-label", `Open ${item.id}`);
   const score = make("span", { className: "score", textContent: item.score === null ? "" : item.score.toFixed(5) });
   const text = make("div", { className: "text" },
@@ -74,7 +74,7 @@ function cardOf(number) {
 const hash = (text) => { let value = 7; for (const c of text) value = Math.imul(value ^ c.charCodeAt(0), 2654435761); return value >>> 0; };
 const scored = items.some((item) => item.score !== null);
 const orders = {
-  "as listed": (a, b) => a - b,
+  ...((data.orderLabel || !scored) && { [data.orderLabel || "as listed"]: (a, b) => a - b }),
   ...(scored && { "worst first": (a, b) => (items[a].score ?? 2) - (items[b].score ?? 2), "best first": (a, b) => (items[b].score ?? -1) - (items[a].score ?? -1) }),
   "by name": (a, b) => (items[a].id < items[b].id ? -1 : 1),
   random: (a, b) => hash(items[a].id) - hash(items[b].id),

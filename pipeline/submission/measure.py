@@ -53,9 +53,7 @@ def measure_submission(path: Path, competition: Competition, shapes: Mapping[Row
     return pd.DataFrame(values, columns=list(COLUMNS))
 
 
-def rows_by_mask(
-    path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]
-) -> Iterable[Sequence[MaskRow]]:
+def rows_by_mask(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> Iterable[Sequence[MaskRow]]:
     """Yield the rows of each mask: one, or those of all objects of an image and class.
 
     Rows of objects may lie apart, so all of them are kept in memory.

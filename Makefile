@@ -8,6 +8,7 @@ PYTHON      ?= python3
 # SET and SEED that are not given are those of the last training, which runs/*/.options keeps; SET= resets.
 GIVEN := $(foreach name,SET SEED,$(if $(filter undefined,$(origin $(name))),,$(name)))
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
+ONE_RECIPE := $(if $(filter file,$(origin RECIPE)),,--recipe "$$RECIPE")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT
@@ -67,7 +68,7 @@ report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, 
 	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
 	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
 compare: .venv/ready ; $(RUN).compare_recipes "$$RECIPES" $(DATA_OPTIONS) ## page of two: RECIPES="a b"
-watch: .venv/ready ; $(RUN).watch --competition "$$COMPETITION" ## curves of trainings, live, in a browser
+watch: .venv/ready ; $(RUN).watch --competition "$$COMPETITION" $(ONE_RECIPE) ## curves of trainings, live
 serve: .venv/ready ## page that predicts photos dropped on it [MODEL=weights or run, PORT=8000]
 	$(RUN).serve --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL" \
 	  $(if $(PORT),--port "$$PORT")
@@ -90,8 +91,7 @@ demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in so
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score \
 	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED=
 	$(RUN).demo
-data/demo/solution.csv: | .venv/ready
-	$(RUN).render --out data/demo
+data/demo/solution.csv: | .venv/ready ; $(RUN).render --out data/demo
 test: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal ## run all tests
 test-fast: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal -m "not slow" ## run the fast tests
 lint: .venv/ready ; $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy ## check style

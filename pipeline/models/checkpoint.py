@@ -43,6 +43,12 @@ class WeightsMetadata:
     """Names of the classes as a JSON list; empty for a single class."""
     exclusive: str = ""
     """"yes" if a pixel belongs to at most one class."""
+    hardware: str = ""
+    """Processor or GPU, cores and precision of the last part of the training; empty in weights of older versions."""
+    minutes: str = ""
+    """Time of the whole training with its validations; empty likewise."""
+    images_per_second: str = ""
+    """Mean speed of the training without its validations; empty likewise."""
 
     def model_classes(self) -> Classes:
         """Return the classes of the model."""

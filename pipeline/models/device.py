@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import UserError
-from pipeline.host import keep_freed_memory
+from pipeline.host import available_cores, keep_freed_memory, processor_name
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,20 @@ def choose_device(precision: str = "auto", *, deterministic: bool = False) -> Co
     device = ComputeDevice(torch.device(kind), suitable, reason)
     log.info("device: %s, %s (%s)", _device_name(kind), suitable, reason)
     return device
+
+
+def describe_hardware(device: ComputeDevice) -> str:
+    """Return the processor or GPU, the cores of the processor and the precision: ``NVIDIA H100, 16 cores, bf16``."""
+    name = torch.cuda.get_device_name(device.device) if device.is_cuda else processor_name()
+    if device.device.type == "mps":
+        name += " GPU"
+    cores = available_cores()
+    return f"{name}, {cores} core{'s' if cores > 1 else ''}, {device.precision}"
+
+
+def peak_gpu_memory(device: ComputeDevice) -> float | None:
+    """Return the most GiB of GPU memory that this process has held so far; None without a CUDA device."""
+    return torch.cuda.max_memory_reserved(device.device) / 2**30 if device.is_cuda else None
 
 
 def _suitable_precision(kind: str) -> tuple[str, str]:

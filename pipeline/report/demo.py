@@ -31,6 +31,7 @@ def describe_demo() -> str:
         f"  runs               {runs}/   (metrics, samples; tensorboard --logdir {runs})",
         f"  submission         {submission}",
         f"  overlays           {paths.OVERLAYS / DEMO}/",
+        f"  report             make report COMPETITION={DEMO} RECIPE={DEMO}",
         "",
         "The same on the competition:",
         "  make download                 # needs a Kaggle account that has accepted the rules",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.data.images import image_size, read_image, resize_by_area, resize_image
 from pipeline.data.masks import Size
-from pipeline.report.views import PREDICTED, TRUTH, View, index_masks, view_layers
+from pipeline.report.views import OTHER, PREDICTED, TRUTH, View, index_masks, pixels_with, view_layers
 
 GRAY_STEP = 32
 """Gray value per step of an index: the palette of an index map is opaque, so that a canvas reads it exactly."""
@@ -92,11 +92,12 @@ def encode_image(
         photo, box = read_image(path, photo_size), None
     pictures["photo"] = _webp(photo, options.quality, options.effort)
     pictures["overlay"] = _overlay(layers, _fit((width, height), min(240, photo_size[0])))
-    has_truth = masks[0] is not None
-    missed, added = (
-        sum(int((index & (TRUTH | PREDICTED) == bit).sum()) for index in indexes) if has_truth else 0
-        for bit in (TRUTH, PREDICTED)
-    )
+    missed, added = 0, 0
+    if masks[0] is not None:
+        missed, added = (
+            sum(int(np.count_nonzero(pixels_with(index, (bit, bit | OTHER)))) for index in indexes)
+            for bit in (TRUTH, PREDICTED)
+        )
     maps = [
         (name, _index_png(index, options.map_pixels)) for name, index in zip(names, indexes, strict=True) if index.any()
     ]

@@ -121,7 +121,8 @@ def describe_failures(
     if set(LOST_COLUMNS) <= set(table.columns) and (lost := table[list(LOST_COLUMNS)].mean()).sum() > 0:
         share_near, share_far = lost.iloc[:2].sum() / lost.sum(), lost.iloc[-1] / lost.sum()
         sentences.append(
-            f"{percent(share_near)} of the lost Dice lies within 2 pixels of the true edge, {percent(share_far)} farther than 8: "
+            f"{percent(share_near)} of the lost Dice lies within 2 pixels of the true edge, "
+            f"{percent(share_far)} farther than 8: "
             + (
                 "mostly fine edges."
                 if share_near > 0.5

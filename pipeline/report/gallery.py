@@ -120,7 +120,8 @@ def build_gallery(
         classes: names of the classes; empty for a single class.
         names: names of the masks.
         more: further images, as thumbnails in files beside the page that the browser loads when they are scrolled to.
-        max_bytes: most bytes of the images in the page; their quality is lowered until they fit.
+        max_bytes: most bytes of the images in the page and of the descriptions of `more`; the quality is lowered until
+            they fit.
         score_label: name of the score.
         order_label: name of the order of `items`, such as "most suspicious first"; empty if it is that of the scores.
 
@@ -131,9 +132,10 @@ def build_gallery(
     every = [*items, *more]
     truth, other = (any(getattr(item, name) for item in every) for name in ("truth", "other"))
     views = list_views(names or MaskNames(), truth=truth, other=other)
-    encoded = _encode_to_fit(items, views[0], classes, max_bytes)
-    _write_parts(more, views[0], classes, folder)
     rows = [_describe_item(item, folder) for item in every]
+    described = len(json.dumps(rows[len(items) :], ensure_ascii=False))
+    encoded = _encode_to_fit(items, views[0], classes, max(max_bytes - described, max_bytes // 2))
+    _write_parts(more, views[0], classes, folder)
     for row, image in zip(rows, encoded, strict=False):
         row |= {"size": image.size, "box": image.box, "maps": image.maps}
     for number, row in enumerate(rows[len(items) :]):

@@ -20,7 +20,7 @@ from pipeline.report.run_page import write_run_report
 
 DOCS = Path("docs")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SCREENSHOTS = {"report.png": (1440, 1330, "light", ""), "report-phone.png": (390, 844, "dark", "viewer")}
+SCREENSHOTS = {"report.webp": (1440, 1330, "light", False), "report-phone.webp": (390, 844, "dark", True)}
 """File -> width and height of the window, color scheme, and whether the first image is opened."""
 
 
@@ -39,7 +39,7 @@ def write_pictures() -> list[Path]:
     if not submission.exists():
         raise UserError(submission, "is missing", "run `make demo`")
     samples = sorted(sample.id for sample in load_test_samples(competition, data))
-    views = [samples[number] for number in range(3, len(samples), len(samples) // 3)][:3]
+    views = [samples[number] for number in range(1, len(samples), len(samples) // 3 + 5)]
     write_comparison(competition, data, submission, data / str(competition.csv.solution), views, DOCS / "demo.jpg")
     write_text(DRAWING, draw_architecture(read_sources(Path()), FLOORS))
     page = write_run_report(competition, DEMO, data)
@@ -81,7 +81,7 @@ def take_screenshots(page: Path, browser: str, folder: Path) -> list[Path]:
                 tab.keyboard.press("z")
             tab.wait_for_timeout(500)  # pictures are decoded beside the script
             with atomic_write(folder / name) as temporary, Image.open(io.BytesIO(tab.screenshot())) as pil_image:
-                pil_image.convert("RGB").quantize(192).save(temporary, optimize=True)
+                pil_image.convert("RGB").save(temporary, quality=85, method=6)
             written.append(folder / name)
         chromium.close()
     return written

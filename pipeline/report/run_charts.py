@@ -55,8 +55,9 @@ def _edges(run: RunData) -> Chart | None:
     parts = np.array([row.to_numpy() for _, row in rows])
     share = parts[0] / max(parts[0].sum(), 1e-12)
     caption = (
-        f"Lost Dice by the distance of the wrong pixels to the true edge, at native size: {percent(share[:2].sum())} within "
-        f"2 pixels, {percent(share[-1])} beyond 8. Losses near the edge need finer edges; those far away are whole parts."
+        "Lost Dice by the distance of the wrong pixels to the true edge, at native size: "
+        f"{percent(share[:2].sum())} within 2 pixels, {percent(share[-1])} beyond 8. Losses near the edge need finer "
+        "edges; those far away are whole parts."
     )
     names = [name for name, _ in rows]
     return draw_parts("Lost Dice by distance to the edge", names, LOST_NAMES, parts, "1 − Dice", caption)

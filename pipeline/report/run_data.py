@@ -38,12 +38,12 @@ class Training:
     def minutes(self) -> float | None:
         """Minutes of the training; None if unknown."""
         seconds = self.epochs[-1].get("seconds") if self.epochs else None
-        return float(given) if (given := getattr(self.metadata, "minutes", "")) else seconds / 60 if seconds else None
+        return float(given) if (given := self.metadata.minutes) else seconds / 60 if seconds else None
 
     @property
     def images_per_second(self) -> float | None:
         """Training images per second, validation included; None if unknown."""
-        if given := getattr(self.metadata, "images_per_second", ""):
+        if given := self.metadata.images_per_second:
             return float(given)
         last = self.epochs[-1] if self.epochs else {}
         return last["images"] / last["seconds"] if last.get("seconds") else None

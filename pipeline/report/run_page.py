@@ -155,7 +155,7 @@ def list_facts(run: RunData, price: float | None = None) -> list[tuple[str, str]
     facts: list[tuple[str, Any]] = [
         ("Images", f"{evaluation.images:,} of {evaluation.groups:,} groups, {_plural(len(evaluation.folds), 'fold')}"),
         ("Pixel accuracy", f"{evaluation.accuracy:.5f}"),
-        ("Hardware", _join(getattr(one.metadata, "hardware", "") for one in trainings)),
+        ("Hardware", _join(one.metadata.hardware for one in trainings)),
         ("Training time", _training_time(trainings)),
         ("Speed", _speed(trainings)),
         ("Cost", _cost(trainings, price)),

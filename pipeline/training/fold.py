@@ -29,11 +29,12 @@ from pipeline.interrupts import catch_stop_signals
 from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
-from pipeline.models.device import ComputeDevice, choose_device, explain_out_of_memory
+from pipeline.models.device import ComputeDevice, choose_device, describe_hardware, explain_out_of_memory
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
 from pipeline.training.loop import TrainContext, train_loop
+from pipeline.training.progress import format_duration, mean_speed
 from pipeline.training.sanity import TrainingMonitor, check_masks
 from pipeline.training.state import init_state, resume_state
 
@@ -79,7 +80,7 @@ def train_fold(
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
     split = f"{fingerprint_ids(train)} {fingerprint_ids(validation)}\n"
     if run.weights.exists() and not _differences(run, recipe, split):
-        log.info("%s: is already trained", run.weights)
+        log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
         with suppress(OSError):  # a disk that is read only
             run.weights.touch()  # newer than an edited recipe that trains the same, for make
         return True
@@ -139,6 +140,7 @@ def _train(
         log.info("%s: stopped at step %d of %d; the same command resumes", run.folder, state.step, context.total_steps)
         stop.raise_if_set()
         return False
+    speed, hardware = mean_speed(state.history), describe_hardware(device)
     metadata = WeightsMetadata(
         competition=competition.name,
         fold=str(fold),
@@ -149,8 +151,12 @@ def _train(
         torch=torch.__version__,
         classes=json.dumps(classes.names),
         exclusive="yes" if classes.exclusive else "",
+        hardware=hardware,
+        minutes=f"{state.seconds / 60:.1f}",
+        images_per_second=f"{speed:.1f}" if speed else "",
     )
     save_weights(run.weights, state.eval_model, recipe, metadata)
+    log.info("%s: trained in %s on %s", run.folder, format_duration(state.seconds), hardware)
     run.checkpoint.unlink(missing_ok=True)
     return True
 

@@ -19,10 +19,11 @@ from pipeline.inference.postprocess import Postprocess
 from pipeline.metrics import Metric
 from pipeline.models.checkpoint import save_checkpoint
 from pipeline.models.classes import Classes
-from pipeline.models.device import ComputeDevice, to_device
+from pipeline.models.device import ComputeDevice, peak_gpu_memory, to_device
 from pipeline.paths import Run
 from pipeline.recipe import Recipe
 from pipeline.training.losses import SegmentationLoss
+from pipeline.training.progress import Pace, describe_epoch, is_validated, seconds_left
 from pipeline.training.sanity import TrainingMonitor
 from pipeline.training.state import TrainState, downsample, input_size_at, learning_rate_at, train_step
 from pipeline.training.validation import validate_model
@@ -66,7 +67,7 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
     config, device, total = context.recipe.train, context.device, context.total_steps
     loss = SegmentationLoss(config.loss, context.classes)
     saved = started = time.monotonic()
-    seconds_before, waited = state.seconds, 0.0
+    seconds_before, pace = state.seconds, Pace()
     figures: list[torch.Tensor] = []
     bar = tqdm(
         total=total * config.batch_size,
@@ -78,9 +79,8 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
     batches = iter(dataset.iterate(context.train_loader))
     with bar, logging_redirect_tqdm():
         while state.step < total:
-            waiting = time.monotonic()
-            images, masks = next(batches)
-            waited += time.monotonic() - waiting
+            with pace.wait():
+                images, masks = next(batches)
             learning_rate = learning_rate_at(state.step, total, config)
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -94,39 +94,53 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
             stop = context.should_stop() and state.step < total
             save = stop or ends_epoch or time.monotonic() - saved > SAVE_EVERY
             if len(figures) == REPORT_EVERY or save:
-                value = _report(state, context, figures, learning_rate)
+                value = _report(state, context, figures, learning_rate, pace)
                 state.seconds = seconds_before + time.monotonic() - started
-                wait = waited / (time.monotonic() - started)
+                wait = state.epoch_wait / state.epoch_seconds
                 bar.set_postfix(loss=f"{value:.4f}", lr=f"{learning_rate:.1e}", wait=f"{wait:.0%}")
                 figures.clear()
             if ends_epoch:
-                _end_epoch(state, context)
+                _end_epoch(state, context, learning_rate)
                 state.seconds = seconds_before + time.monotonic() - started
             if save:
                 save_checkpoint(context.run.checkpoint, state.state_dict())
                 saved = time.monotonic()
+                pace.restart()
             if stop:
                 return False
     return True
 
 
-def _report(state: TrainState, context: TrainContext, figures: Sequence[torch.Tensor], learning_rate: float) -> float:
+def _report(
+    state: TrainState, context: TrainContext, figures: Sequence[torch.Tensor], learning_rate: float, pace: Pace
+) -> float:
     """Log and check the means of the last steps; return the mean loss."""
     # Sums of so few float32 are exact in float64, so the mean of an epoch does not depend on where it was interrupted.
     sums = torch.stack(list(figures)).cpu().double().sum(dim=0)
     loss, true_area, predicted_area = (sums / len(figures)).tolist()
+    seconds, waited = pace.restart()  # here, because the copy above has waited for the device
     state.epoch_loss += sums[0].item()
+    state.epoch_seconds += seconds
+    state.epoch_wait += waited
     context.monitor.update(
         step=state.step, steps=len(figures), loss=loss, true_area=true_area, predicted_area=predicted_area
     )
-    context.writer.add_scalar("loss", loss, state.step)
-    context.writer.add_scalar("learning_rate", learning_rate, state.step)
+    scalars = {
+        "train/loss": loss,
+        "train/learning_rate": learning_rate,
+        "speed/images_per_second": len(figures) * context.recipe.train.batch_size / seconds,
+        "speed/wait": waited / seconds,
+        "speed/gpu_memory_gib": peak_gpu_memory(context.device),
+    }
+    for name, value in scalars.items():
+        if value is not None:
+            context.writer.add_scalar(name, value, state.step)
     return float(loss)
 
 
-def _end_epoch(state: TrainState, context: TrainContext) -> None:
+def _end_epoch(state: TrainState, context: TrainContext, learning_rate: float) -> None:
     """Validate if it is due, and log the epoch."""
-    config = context.recipe.train
+    config, memory = context.recipe.train, peak_gpu_memory(context.device)
     epoch = state.step // context.steps_per_epoch
     row: dict[str, Any] = {
         "epoch": epoch,
@@ -134,9 +148,14 @@ def _end_epoch(state: TrainState, context: TrainContext) -> None:
         "loss": state.epoch_loss / context.steps_per_epoch,
         "images": state.step * config.batch_size,
         "seconds": round(state.seconds, 1),
+        "learning_rate": learning_rate,
+        "images_per_second": float(f"{context.steps_per_epoch * config.batch_size / state.epoch_seconds:.4g}"),
+        "wait": round(state.epoch_wait / state.epoch_seconds, 4),
     }
-    due = epoch % config.validate_every == 0 or epoch == config.epochs
-    if due and context.validation_samples:
+    if memory is not None:
+        row["gpu_memory_gib"] = round(memory, 2)
+    if is_validated(epoch, config) and context.validation_samples:
+        started = time.monotonic()
         scores, drawing = validate_model(
             state.eval_model,
             context.validation_loader,
@@ -147,17 +166,15 @@ def _end_epoch(state: TrainState, context: TrainContext) -> None:
             context.postprocess,
         )
         state.model.train()
-        row |= scores
+        row |= {**scores, "validation_seconds": round(time.monotonic() - started, 1)}
         with atomic_write(context.run.samples / f"epoch-{epoch:03d}.jpg") as temporary:
             Image.fromarray(drawing).save(temporary, quality=88)
         for name, value in scores.items():
-            context.writer.add_scalar(name, value, state.step)
-        context.writer.add_image("samples", drawing, state.step, dataformats="HWC")
+            context.writer.add_scalar(f"validation/{name}", value, state.step)
+        context.writer.add_image("validation/samples", drawing, state.step, dataformats="HWC")
     state.history.append(row)
-    state.epoch_loss = 0.0
+    state.epoch_loss = state.epoch_seconds = state.epoch_wait = 0.0
     write_json_lines(context.run.metrics, state.history)
-    log.info(
-        ", ".join(
-            f"{name} {value:.5f}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-        )
-    )
+    left = seconds_left(state.history, context.recipe, context.steps_per_epoch)
+    summary = describe_epoch(state.history, config.epochs, context.metric.name, context.metric.label, left)
+    log.info("%s: %s", context.run.folder.name, summary)

@@ -32,10 +32,15 @@ class TrainState:
     """Exponential moving average of the model; None if ``train.ema_decay`` is 0."""
     step: int = 0
     seconds: float = 0.0
+    """Time of the whole training with its validations."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per finished epoch, as in ``metrics.jsonl``."""
     epoch_loss: float = 0.0
     """Sum of the losses of the current epoch's steps."""
+    epoch_seconds: float = 0.0
+    """Time of the current epoch's steps."""
+    epoch_wait: float = 0.0
+    """The part of `epoch_seconds` that was spent waiting for data."""
 
     @property
     def eval_model(self) -> SegmentationModel:
@@ -56,6 +61,8 @@ class TrainState:
                 "seconds": self.seconds,
                 "history": self.history,
                 "epoch_loss": self.epoch_loss,
+                "epoch_seconds": self.epoch_seconds,
+                "epoch_wait": self.epoch_wait,
             },
         }
 

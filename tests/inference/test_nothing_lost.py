@@ -261,7 +261,7 @@ def test_a_full_gpu_is_one_sentence(predict, data, trained, tmp_path, monkeypatc
     def full(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Ensemble, "__call__", full)
+    monkeypatch.setattr(Ensemble, "predict", full)
     with pytest.raises(
         UserError, match=r"tiny\.toml: a batch of 2 does not fit into the memory of this GPU; lower train"
     ):

@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from pipeline.competition import load_competition
+from pipeline.models.checkpoint import fingerprint_weights
 from tests.standin.archives import pack_files
 from tests.standin.backend import Backend
 from tests.standin.server import StandinServer
@@ -127,10 +128,11 @@ def _run(*arguments: str, folder: Path, fork: bool = False) -> None:
 def _read_training(folder: Path) -> dict[str, str]:
     (run,) = (folder / "runs").glob("*/fold0")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    history = json.dumps([{key: value for key, value in row.items() if key != "seconds"} for row in rows])
+    times = ("seconds", "images_per_second", "wait", "validation_seconds")
+    history = json.dumps([{key: value for key, value in row.items() if key not in times} for row in rows])
     files = [path for path in _files(folder / "runs") if not path.name.startswith("events.out.")]
     names = ", ".join(path.relative_to(folder).as_posix() for path in files)
-    return {"metrics": history, "weights": _hash(run / "weights.safetensors"), "names of files": names}
+    return {"metrics": history, "weights": fingerprint_weights(run / "weights.safetensors"), "names of files": names}
 
 
 def _read_submission(folder: Path) -> dict[str, str]:

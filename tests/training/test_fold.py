@@ -1,8 +1,10 @@
 """A training learns, resumes to the same weights, follows its golden curve, and stops when it cannot succeed."""
 
 import errno
+import io
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -15,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pipeline.data.augment import Augmentation
@@ -52,8 +55,9 @@ def read_metrics(run: Run) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_learns_and_leaves_a_complete_run(train):
-    run = train(train__epochs=12)
+def test_learns_and_leaves_a_complete_run(train, caplog):
+    with caplog.at_level("INFO"):
+        run = train(train__epochs=12, train__validate_every=6)
     history = read_metrics(run)
     assert [row["epoch"] for row in history] == list(range(1, 13))
     assert history[-1]["loss"] < history[0]["loss"]
@@ -66,6 +70,33 @@ def test_learns_and_leaves_a_complete_run(train):
     assert recipe.train.epochs == 12
     assert metadata.fold == "0"
     assert float(metadata.score) == pytest.approx(history[-1]["dice"], abs=1e-5)
+    assert metadata.hardware.endswith((", bf16", ", float32", ", fp16"))
+    assert float(metadata.minutes) < 5
+    speeds = [row["images_per_second"] for row in history]
+    assert min(speeds) - 0.1 <= float(metadata.images_per_second) <= max(speeds) + 0.1
+    assert all(0 <= row["wait"] <= 1 for row in history)
+    line = next(message for message in caplog.messages if "epoch 6 of 12" in message)
+    assert re.search(
+        r"^run: epoch 6 of 12, Dice 0\.\d{5}, best 0\.\d{5} in epoch 6, loss \d\.\d{4}, \d+\.\d images/s, "
+        r"\d+% waiting for data, \d+ s left$",
+        line,
+    )
+    assert caplog.messages[-1].startswith(f"{run.folder}: trained in ")
+    check_event_log(run, history)
+
+
+def check_event_log(run: Run, history: list[dict]) -> None:
+    """TensorBoard's sections: what is trained, how fast, and how well, with the same images each time."""
+    events = EventAccumulator(str(run.folder)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert tags >= {"train/loss", "train/learning_rate", "speed/images_per_second", "speed/wait", "validation/dice"}
+    assert len(events.Scalars("train/loss")) == len(history), "once in each epoch of three steps"
+    dice = {row["step"]: row["dice"] for row in history if "dice" in row}
+    assert {event.step: event.value for event in events.Scalars("validation/dice")} == pytest.approx(dice)
+    shown = events.Images("validation/samples")
+    assert [event.step for event in shown] == list(dice)
+    first, last = (np.asarray(Image.open(io.BytesIO(event.encoded_image_string)), int) for event in shown)
+    assert np.abs(first - last).mean() < 30, "the same images, with similar masks over them"
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), ConnectionRefusedError(), EOFError()], ids=repr)

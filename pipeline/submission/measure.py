@@ -1,6 +1,6 @@
 """Measure the masks of a submission: one row of numbers per image and class, in constant memory."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ def measure_submission(path: Path, competition: Competition, shapes: Mapping[Row
     return pd.DataFrame(values, columns=list(COLUMNS))
 
 
-def rows_by_mask(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> Iterable[Sequence[MaskRow]]:
+def rows_by_mask(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> Iterator[Sequence[MaskRow]]:
     """Yield the rows of each mask: one, or those of all objects of an image and class.
 
     Rows of objects may lie apart, so all of them are kept in memory.

@@ -21,7 +21,7 @@ def main(
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
     if submission:
-        from pipeline.report.submission_page import write_submission_report
+        from pipeline.report.submission_report import write_submission_report
 
         print(write_submission_report(chosen, folder, parse_paths([submission])))
         return

@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
-from pipeline.data.rle import rle_format
 from pipeline.paths import report_folder
 from pipeline.report.charts import Chart
-from pipeline.report.compare import read_rows
-from pipeline.report.gallery import MAX_EMBEDDED, GalleryItem, MaskLoader, build_gallery, decode_masks
+from pipeline.report.gallery import MAX_EMBEDDED, GalleryItem, build_gallery
 from pipeline.report.page import write_page
-from pipeline.report.views import MaskNames
+from pipeline.report.views import View
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Look:
     """Which images the page has."""
     items: tuple[GalleryItem, ...]
     order_label: str
-    names: MaskNames
+    views: tuple[View, ...]
     charts: tuple[Chart, ...] = ()
     score_label: str = "score"
 
@@ -67,7 +63,7 @@ def write_look(look: Look, competition: Competition) -> Path:
         look.items,
         folder,
         classes=competition.classes,
-        names=look.names,
+        views=look.views,
         score_label=look.score_label,
         order_label=look.order_label,
     )
@@ -109,25 +105,3 @@ def describe_choice(chosen: int, total: int, first: str) -> str:
     if chosen == total:
         return f"All {total:,} images, {first} first."
     return f"{chosen:,} of {total:,} images, {first} first; those in “Random” are there to compare with."
-
-
-def load_masks(competition: Competition, path: Path, images: Mapping[str, Path]) -> dict[str, MaskLoader]:
-    """Read the rows of some images; the masks are decoded where they are encoded.
-
-    Args:
-        competition: its format is used.
-        path: a submission, or a file in its format.
-        images: id -> photo.
-
-    Raises:
-        UserError: the file cannot be read or lacks an image.
-    """
-    rows = read_rows(path, competition, list(images))
-    return {
-        id: partial(_decode, competition, images[id], [(row.class_index, row.rle) for row in rows[id]]) for id in images
-    }
-
-
-def _decode(competition: Competition, image: Path, rows: Sequence[tuple[int, str]]) -> np.ndarray:
-    width, height = competition.csv.size or competition.images.size or image_size(image)
-    return decode_masks(rows, competition.num_classes, (height, width), rle_format(competition))

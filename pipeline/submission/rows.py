@@ -1,12 +1,14 @@
 """Functions of a submission's rows. Imports no torch, so that processes which run them start in a second."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.mask_csv import MaskRow
+from pipeline.competition import Competition
+from pipeline.data.mask_csv import MaskRow, read_mask_csv
 from pipeline.data.rle import RleFormat, count_overlap, parse_rle
+from pipeline.data.row_format import submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 
@@ -31,6 +33,23 @@ def count_pixels(
     predicted = parse_row(predicted_row, path, pixels, format)
     true = parse_row(true_row, solution, pixels, format)
     return count_overlap(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
+
+
+def read_rows(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, list[MaskRow]]:
+    """Read the rows of some ids from a CSV file.
+
+    Raises:
+        UserError: the file cannot be read or has no row for an id.
+    """
+    found: dict[str, list[MaskRow]] = {id: [] for id in ids}
+    example = ""
+    for row in read_mask_csv(path, submission_format(competition)):
+        example = example or row.id
+        if row.id in found:
+            found[row.id].append(row)
+    if missing := [id for id, rows in found.items() if not rows]:
+        raise UserError(path, f"has no row for {missing[0]}", f"give an id such as {example}")
+    return found
 
 
 def require_known(row: MaskRow, path: Path, keys: Container[RowKey]) -> None:

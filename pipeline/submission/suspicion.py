@@ -197,4 +197,6 @@ def describe_reasons(row: "pd.Series[float]", class_name: str = "") -> dict[str,
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.2g} %" if 0.001 <= value < 0.995 else "under 0.1 %" if value < 1 else f"{100 * value:.0f} %"
+    if 0 < value < 0.001:
+        return "under 0.1 %"
+    return f"{100 * value:.2g} %" if value < 0.095 else f"{100 * value:.0f} %"

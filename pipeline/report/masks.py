@@ -9,7 +9,10 @@ import numpy as np
 
 from pipeline.competition import Competition
 from pipeline.data.images import image_size
+from pipeline.data.labels import LabelReader
 from pipeline.data.rle import RleFormat, rle_format
+from pipeline.data.samples import Sample
+from pipeline.paths import label_cache
 from pipeline.report.gallery import MaskLoader, decode_masks
 from pipeline.submission.rows import read_rows
 
@@ -40,6 +43,11 @@ def _decode(
 ) -> np.ndarray:
     width, height = size or image_size(image)
     return decode_masks(rows, num_classes, (height, width), format)
+
+
+def read_true_masks(competition: Competition, sample: Sample) -> np.ndarray:
+    """Read the true masks of a sample at the size of submissions, (classes, h, w) bool."""
+    return LabelReader(competition, label_cache(competition.name)).read_truth(sample, instances=False).masks
 
 
 def mark_parts(load: MaskLoader, pieces: Sequence[bool], holes: Sequence[bool]) -> np.ndarray:

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.competition import Competition
-from pipeline.data.labels import LabelReader
-from pipeline.data.samples import Sample
-from pipeline.paths import label_cache, oof_masks_csv, report_folder, run_name
+from pipeline.paths import oof_masks_csv, report_folder, run_name
 from pipeline.report.findings import describe_failures, score_by_value
 from pipeline.report.gallery import MAX_EMBEDDED, GalleryItem, build_gallery
-from pipeline.report.masks import load_masks
+from pipeline.report.masks import load_masks, read_true_masks
 from pipeline.report.page import write_page
 from pipeline.report.run_charts import draw_run
 from pipeline.report.run_data import RunData, Training, load_run_data
@@ -129,11 +127,6 @@ def make_items(run: RunData, ids: Sequence[str], sets: Mapping[str, Sequence[str
         )
         for id in ids
     ]
-
-
-def read_true_masks(competition: Competition, sample: Sample) -> np.ndarray:
-    """Read the true masks of a sample at the size of submissions, (classes, h, w) bool."""
-    return LabelReader(competition, label_cache(competition.name)).read_truth(sample, instances=False).masks
 
 
 def list_facts(run: RunData, price: float | None = None) -> list[tuple[str, str]]:

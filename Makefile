@@ -10,7 +10,7 @@ PYTHON      ?= python3
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
-  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE FULL PRICE PORT
+  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -30,7 +30,7 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
 .PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
-  overlay report watch serve pictures download account submit scores leaderboard kernel \
+  overlay report compare watch serve pictures download account submit scores leaderboard kernel \
   kaggle-standin demo test test-fast lint format mutate bench fuzz torture audit architecture clean clean-all
 
 help: ## list the targets
@@ -63,8 +63,10 @@ blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [W
 	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
 overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run]
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
-report: $(EVALUATION) ## page of a run, with charts and images [FULL=1, PRICE=2.5]
-	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full)
+report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, PRICE=2.5], or SUBMISSION=file
+	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
+	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
+compare: .venv/ready ; $(RUN).compare_recipes "$$RECIPES" $(DATA_OPTIONS) ## page of two: RECIPES="a b"
 watch: .venv/ready ## show the curves of trainings, live, in a browser [RECIPE, PORT]
 	$(RUN).watch --competition "$$COMPETITION" $(if $(filter RECIPE,$(GIVEN)),--recipe "$$RECIPE")
 serve: .venv/ready ## page that predicts photos dropped on it [MODEL=weights or run, PORT=8000]

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from unittest.mock import patch
 
 import torch
@@ -23,7 +23,6 @@ import typer
 from pipeline.competition import load_competition
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.row_format import submission_format
-from pipeline.inference.rows import ImageRows
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.submission import write_submission
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
@@ -101,8 +100,8 @@ def measure_prediction(data: Path, recipe: Recipe, weights: Path, out: Path) -> 
     started = time.monotonic()
     add = RowSpool.add
 
-    def add_and_measure(spool: RowSpool, id: str, rows: ImageRows) -> None:
-        add(spool, id, rows)
+    def add_and_measure(spool: RowSpool, id: str, *rest: Any) -> None:
+        add(spool, id, *rest)
         if len(spool.done) % WARM_UP == 0:
             measured.append((len(spool.done), resident_megabytes()))
             seconds = time.monotonic() - started

@@ -8,7 +8,7 @@
                                              oof.csv oof_masks.csv.gz worst.jpg
     runs/<competition>-<recipe>/fold0/       recipe.toml split.txt metrics.jsonl samples/ events* weights.safetensors
     runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
-    submissions/<competition>-<recipe>.csv.gz   and .json: how it was made
+    submissions/<competition>-<recipe>.csv.gz   and .json: how it was made, .doubts.csv: how sure its masks are
     reports/<competition>-<recipe>/          index.html, and images/ of a report with all images
     weights/<competition>-*.safetensors      weights that come with the repository
 
@@ -202,6 +202,11 @@ def submission_metadata(submission: Path) -> Path:
     """Return the JSON file about the origin of a submission: ``x.csv.gz`` and ``x.csv`` -> ``x.json``."""
     name = next((submission.name.removesuffix(end) for end in _CSV_SUFFIXES if submission.name.endswith(end)), None)
     return submission.with_name(f"{submission.name if name is None else name}.json")
+
+
+def submission_doubts(submission: Path) -> Path:
+    """Return the table of how much of each mask is in doubt: ``x.csv.gz`` and ``x.csv`` -> ``x.doubts.csv``."""
+    return submission_metadata(submission).with_suffix(".doubts.csv")
 
 
 def rejected_submission(submission: Path) -> Path:

@@ -27,6 +27,8 @@ class RowSpool:
         self.path = path
         self.done: dict[str, int] = {}
         """Id -> position of its line, for finished images."""
+        self.doubts: dict[str, list[float]] = {}
+        """Id -> doubt of each class, for finished images where it is known."""
         self.filled: dict[str, ImageRows] = {}
         """Rows of images that cannot be predicted. They are not written, so that the next call tries again."""
         self._first_line = ("# " + json.dumps(made_by) + "\n").encode()
@@ -40,10 +42,11 @@ class RowSpool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, id: str, rows: ImageRows) -> None:
-        """Append the rows of one image."""
-        self.done[id] = self._file.tell()
-        self._file.write(json.dumps([id, rows], ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    def add(self, id: str, rows: ImageRows, doubts: Sequence[float] = ()) -> None:
+        """Append the rows of one image, and the doubt of each class."""
+        self.done[id], self.doubts[id] = self._file.tell(), [round(doubt, 6) for doubt in doubts]
+        line = json.dumps([id, rows, self.doubts[id]], ensure_ascii=False, separators=(",", ":"))
+        self._file.write(line.encode() + b"\n")
 
     def rows(self, ids: Sequence[str], keys: Sequence[RowKey] | None = None) -> Iterator[tuple[str, int, str]]:
         """Read the rows back as (id, index of the class, RLE).
@@ -83,18 +86,19 @@ class RowSpool:
             end = file.tell()
             for line in file:
                 if line.endswith(b"\n"):
-                    if (id := _parse_id(line)) is not None:
-                        self.done[id] = end
+                    if (parsed := _parse_line(line)) is not None:
+                        self.done[parsed[0]], self.doubts[parsed[0]] = end, parsed[1]
                     end += len(line)
             file.truncate(end)
         return True
 
 
-def _parse_id(line: bytes) -> str | None:
-    """Return the id of a line; None if the line is damaged."""
+def _parse_line(line: bytes) -> tuple[str, list[float]] | None:
+    """Return the id and the doubts of a line, which older versions did not write; None if the line is damaged."""
     try:
-        id, rows = json.loads(line)
+        id, rows, *rest = json.loads(line)
         complete = all(isinstance(number, int) and isinstance(rle, str) for number, rle in rows)
+        doubts = [float(doubt) for part in rest for doubt in part]
     except (ValueError, TypeError):
         return None
-    return id if complete and isinstance(id, str) else None
+    return (id, doubts) if complete and len(rest) < 2 and isinstance(id, str) else None

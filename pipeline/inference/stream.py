@@ -6,7 +6,7 @@ queues are bounded, so the slowest step sets the pace, and 100,064 images need n
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -25,6 +25,7 @@ from pipeline.data.masks import Size
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
+from pipeline.inference.doubt import expected_dice_loss
 from pipeline.inference.ensemble import EnsembleMember
 from pipeline.inference.postprocess import Postprocess, binarize, upsample
 from pipeline.inference.rows import ImageRows, RowEncoder
@@ -173,6 +174,7 @@ def predict_rows(
     postprocess: Postprocess,
     ensemble_weights: Sequence[float] | None = None,
     watch: ImageWatch | None = None,
+    doubts: MutableMapping[str, list[float]] | None = None,
 ) -> Generator[tuple[str, ImageRows]]:
     """Predict the rows of each sample, in order.
 
@@ -183,6 +185,7 @@ def predict_rows(
         postprocess: thresholds, minimum areas and rules.
         ensemble_weights: weights of the members, with sum 1; equal weights if None.
         watch: see `predict_probabilities`.
+        doubts: receives `expected_dice_loss` of each class, by the id of the sample, before its rows are yielded.
 
     Yields:
         The id of a sample and its (index of the class, RLE) rows.
@@ -192,14 +195,18 @@ def predict_rows(
     """
     encoder = RowEncoder(competition, postprocess)
 
-    def encode(item: tuple[str, Tensor]) -> tuple[str, ImageRows]:
-        id, masks = item
+    def encode(item: tuple[str, Tensor, Tensor | None]) -> tuple[str, ImageRows]:
+        id, masks, doubt = item
+        if doubts is not None and doubt is not None:
+            doubts[id] = doubt.tolist()
         # The copy to the host waits for the device; in this thread it does not delay the next batch.
         return id, encoder.encode(masks.cpu().numpy())
 
-    def masks(predictions: Iterable[Prediction]) -> Iterator[tuple[str, Tensor]]:
+    def masks(predictions: Iterable[Prediction]) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         for item in predictions:
-            yield item.sample.id, binarize(item.mean(ensemble_weights), postprocess)
+            mean = item.mean(ensemble_weights)
+            binary = binarize(mean, postprocess)
+            yield item.sample.id, binary, expected_dice_loss(mean, binary) if doubts is not None else None
 
     threads = available_cores()
     stream = predict_probabilities(

@@ -30,12 +30,14 @@ from pipeline.models.device import explain_out_of_memory
 from pipeline.paths import (
     recipe_toml,
     rejected_submission,
+    submission_doubts,
     submission_lock,
     submission_metadata,
     submission_spool,
 )
 from pipeline.recipe import Recipe, ensemble_name
 from pipeline.submission.check import check_submission, reference_ratios
+from pipeline.submission.doubts import write_doubts
 from pipeline.submission.shapes import expected_shapes
 
 log = logging.getLogger(__name__)
@@ -152,14 +154,15 @@ class _Task:
         broken = BrokenImages()
         deadline = time.monotonic() + 60 * minutes if minutes is not None else None
         bar = tqdm(total=len(self.samples), initial=len(self.spool.done), desc="predict", unit="img")
-        rows = predict_rows(members, left, self.competition, self.postprocess, ensemble_weights, broken)
+        doubts: dict[str, list[float]] = {}
+        rows = predict_rows(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
         smallest = min((member.recipe for member in members), key=lambda recipe: recipe.train.batch_size)
         explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
         # The spool is closed, and its buffer written, before the signal ends the program.
         with catch_stop_signals() as stop:
             with explain, self.spool, bar, closing(rows):
                 for id, image_rows in rows:
-                    self.spool.add(id, image_rows)
+                    self.spool.add(id, image_rows, doubts.pop(id))
                     bar.update()
                     if stop.is_set() or (deadline and time.monotonic() > deadline):
                         break
@@ -190,6 +193,8 @@ class _Task:
         broken.require_allowed(candidate, len(self.samples), allow_broken)
         description = {**metadata, "commit": git_commit(), "filled": sorted(self.spool.filled)}
         write_text(submission_metadata(self.out), json.dumps(description, indent=1) + "\n")
+        doubts = {(id, n): doubt for id, values in self.spool.doubts.items() for n, doubt in enumerate(values)}
+        write_doubts(submission_doubts(self.out), doubts)
         candidate.replace(self.out)
         self.spool.remove()
 

@@ -12,9 +12,8 @@ from pipeline.competition import Competition
 from pipeline.data.draw import draw_errors, draw_overlay, tile_images
 from pipeline.data.images import read_image
 from pipeline.data.labels import LabelReader
-from pipeline.data.mask_csv import MaskRow, read_mask_csv
+from pipeline.data.mask_csv import MaskRow
 from pipeline.data.rle import rle_format, rle_to_mask
-from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.errors import UserError
 from pipeline.evaluation.result import Evaluation
@@ -24,6 +23,7 @@ from pipeline.inference.postprocess import binarize
 from pipeline.inference.stream import predict_probabilities
 from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
+from pipeline.submission.rows import read_rows
 
 
 def write_comparison(
@@ -101,23 +101,6 @@ def _write_rows(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: 
     drawings = [[image, draw_overlay(image, masks), draw_errors(image, masks, truth)] for image, masks, truth in rows]
     with atomic_write(out) as temporary:
         Image.fromarray(tile_images(drawings)).save(temporary, quality=88)
-
-
-def read_rows(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, list[MaskRow]]:
-    """Read the rows of some ids from a CSV file.
-
-    Raises:
-        UserError: the file cannot be read or has no row for an id.
-    """
-    found: dict[str, list[MaskRow]] = {id: [] for id in ids}
-    example = ""
-    for row in read_mask_csv(path, submission_format(competition)):
-        example = example or row.id
-        if row.id in found:
-            found[row.id].append(row)
-    if missing := [id for id, rows in found.items() if not rows]:
-        raise UserError(path, f"has no row for {missing[0]}", f"give an id such as {example}")
-    return found
 
 
 def _paint(rows: Sequence[MaskRow], shape: Sequence[int], competition: Competition) -> np.ndarray:

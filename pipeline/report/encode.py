@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -67,7 +67,7 @@ def encode_image(
     Args:
         path: the photo.
         masks: true, predicted and other masks, (classes, h, w) bool of one shape, or None; at least one is given.
-        view: what is painted over the photo.
+        view: what is painted over the photo; without an opaque fill, no place is enlarged.
         classes: names of the classes; empty for a single class.
         options: sizes and qualities.
 
@@ -79,7 +79,8 @@ def encode_image(
     height, width = indexes[0].shape
     layers = view_layers(view, indexes)
     photo_size = _fit(image_size(path), options.photo_width)
-    box = _worst_place(layers, indexes, options.crop_width) if options.crop_width else None
+    marks = [mask for mask, _, opacity in view_layers(replace(view, outlines=()), indexes) if opacity == 1]
+    box = _densest_place(marks, options.crop_width) if options.crop_width and marks else None
     pictures = {}
     if box and photo_size[0] < 0.75 * width:
         whole = read_image(path)
@@ -110,16 +111,13 @@ def _fit(size: Size, width: int) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _worst_place(
-    layers: Sequence[tuple[np.ndarray, object, float]], indexes: Sequence[np.ndarray], crop_width: int
-) -> tuple[int, int, int, int]:
-    """Return x, y, width, height of the place with the most opaque pixels, or with the most of the masks' pixels."""
-    opaque = [mask for mask, _, opacity in layers if opacity == 1] or [index > 0 for index in indexes]
-    height, width = opaque[0].shape
+def _densest_place(marks: Sequence[np.ndarray], crop_width: int) -> tuple[int, int, int, int]:
+    """Return x, y, width, height of the place with the most marked pixels."""
+    height, width = marks[0].shape
     w = min(crop_width, width)
     h = min(height, max(1, round(w * height / width)))
     cells = -(-width // 8), -(-height // 8)
-    density = np.logical_or.reduce(opaque).astype(np.float32)
+    density = np.logical_or.reduce(marks).astype(np.float32)
     density = cv2.resize(density, cells, interpolation=cv2.INTER_AREA)
     density = cv2.blur(density, (max(1, w // 8), max(1, h // 8)), borderType=cv2.BORDER_CONSTANT)
     row, column = np.unravel_index(int(density.argmax()), density.shape)

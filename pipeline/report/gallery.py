@@ -107,6 +107,7 @@ def build_gallery(
     *,
     classes: Sequence[str] = (),
     names: MaskNames | None = None,
+    views: Sequence[View] = (),
     more: Sequence[GalleryItem] = (),
     max_bytes: int = MAX_BYTES,
     score_label: str = "score",
@@ -119,6 +120,7 @@ def build_gallery(
         folder: the folder of the page, for links to the photos and for the files of `more`.
         classes: names of the classes; empty for a single class.
         names: names of the masks.
+        views: ways to look at an image, that of the cards first; those of `list_views` if empty.
         more: further images, as thumbnails in files beside the page that the browser loads when they are scrolled to.
         max_bytes: most bytes of the images in the page and of the descriptions of `more`; the quality is lowered until
             they fit.
@@ -131,7 +133,7 @@ def build_gallery(
     assert len(items) <= MAX_EMBEDDED
     every = [*items, *more]
     truth, other = (any(getattr(item, name) for item in every) for name in ("truth", "other"))
-    views = list_views(names or MaskNames(), truth=truth, other=other)
+    views = views or list_views(names or MaskNames(), truth=truth, other=other)
     rows = [_describe_item(item, folder) for item in every]
     described = len(json.dumps(rows[len(items) :], ensure_ascii=False))
     encoded = _encode_to_fit(items, views[0], classes, max(max_bytes - described, max_bytes // 2))

@@ -10,14 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
-from pipeline.data.labels import LabelReader
-from pipeline.data.rle import rle_format
-from pipeline.data.samples import Sample
-from pipeline.paths import label_cache, oof_masks_csv, report_folder, run_name
-from pipeline.report.compare import read_rows
+from pipeline.paths import oof_masks_csv, report_folder, run_name
 from pipeline.report.findings import describe_failures, score_by_value
-from pipeline.report.gallery import MAX_EMBEDDED, GalleryItem, build_gallery, decode_masks
+from pipeline.report.gallery import MAX_EMBEDDED, GalleryItem, build_gallery
+from pipeline.report.masks import load_masks, read_true_masks
 from pipeline.report.page import write_page
 from pipeline.report.run_charts import draw_run
 from pipeline.report.run_data import RunData, Training, load_run_data
@@ -115,7 +111,7 @@ def make_items(run: RunData, ids: Sequence[str], sets: Mapping[str, Sequence[str
     Raises:
         UserError: the file of the predicted masks cannot be read, or lacks an image.
     """
-    rows = read_rows(oof_masks_csv(run.runs), run.competition, ids)
+    masks = load_masks(run.competition, oof_masks_csv(run.runs), {id: run.samples[id].image for id in ids})
     table = run.table.set_index("id")
     return [
         GalleryItem(
@@ -125,28 +121,12 @@ def make_items(run: RunData, ids: Sequence[str], sets: Mapping[str, Sequence[str
             fold=int(table.fold[id]),
             score=float(table.score[id]),
             truth=partial(read_true_masks, run.competition, run.samples[id]),
-            predicted=partial(
-                read_predicted_masks,
-                run.competition,
-                run.samples[id].image,
-                [(row.class_index, row.rle) for row in rows[id]],
-            ),
+            predicted=masks[id],
             sets=tuple(sets.get(id, ())),
             attributes=run.attributes[id],
         )
         for id in ids
     ]
-
-
-def read_true_masks(competition: Competition, sample: Sample) -> np.ndarray:
-    """Read the true masks of a sample at the size of submissions, (classes, h, w) bool."""
-    return LabelReader(competition, label_cache(competition.name)).read_truth(sample, instances=False).masks
-
-
-def read_predicted_masks(competition: Competition, image: Path, rows: Sequence[tuple[int, str]]) -> np.ndarray:
-    """Decode the rows (index of the class, RLE) of an image, (classes, h, w) bool."""
-    width, height = competition.csv.size or competition.images.size or image_size(image)
-    return decode_masks(rows, competition.num_classes, (height, width), rle_format(competition))
 
 
 def list_facts(run: RunData, price: float | None = None) -> list[tuple[str, str]]:

@@ -19,6 +19,8 @@ TRUTH, PREDICTED, OTHER = 1, 2, 4
 TRUTH_COLOR = MASK_COLORS[1]
 PREDICTED_COLOR = MASK_COLORS[0]
 OTHER_COLOR = MASK_COLORS[2]
+FIXED_COLOR = (90, 220, 130)
+BROKEN_COLOR = (255, 90, 200)
 TINT = 0.35
 """Opacity of a mask over the photo; errors are opaque."""
 
@@ -78,16 +80,20 @@ def list_views(names: MaskNames, *, truth: bool, other: bool) -> list[View]:
     """
     views = []
     if other:
-        outlines = [
-            Outline(PREDICTED, PREDICTED_COLOR, names.predicted),
-            Outline(OTHER, OTHER_COLOR, names.other),
-        ]
-        views.append(View("Both outlines", outlines=tuple(outlines)))
-        only = [
+        only = (
             Fill((PREDICTED, PREDICTED | TRUTH), PREDICTED_COLOR, 1, f"only {names.predicted}"),
             Fill((OTHER, OTHER | TRUTH), OTHER_COLOR, 1, f"only {names.other}"),
-        ]
-        views.append(View("Where they differ", tuple(only), dark=True))
+        )
+        changed = (
+            Fill((OTHER | TRUTH, PREDICTED), FIXED_COLOR, 1, f"right only in {names.other}"),
+            Fill((PREDICTED | TRUTH, OTHER), BROKEN_COLOR, 1, f"right only in {names.predicted}"),
+        )
+        outlines = (
+            Outline(PREDICTED, PREDICTED_COLOR, names.predicted),
+            Outline(OTHER, OTHER_COLOR, names.other),
+        )
+        views += [View("What changed", changed, dark=True)] if truth else []
+        views += [View("Where they differ", only, dark=True), View("Both outlines", outlines=outlines)]
     if truth:
         views.append(_error_view("Difference" if not other else f"Errors of {names.predicted}", PREDICTED))
         if other:
@@ -98,6 +104,17 @@ def list_views(names: MaskNames, *, truth: bool, other: bool) -> list[View]:
     if truth:
         views.append(_mask_view(names.truth, TRUTH, TRUTH_COLOR))
     return [*views, View("Photo")]
+
+
+def list_marked_views(name: str) -> list[View]:
+    """List the views of masks whose suspicious parts are marked by the other mask; that of the cards first."""
+    marked = (
+        Fill((PREDICTED,), PREDICTED_COLOR, TINT, name),
+        Fill((PREDICTED | OTHER,), ADDED_COLOR, 1, "apart from the largest piece"),
+        Fill((OTHER,), MISSED_COLOR, 1, "hole"),
+    )
+    outline = Outline(PREDICTED, PREDICTED_COLOR, "")
+    return [View(name.capitalize(), marked, (outline,)), View("Outline", outlines=(outline,)), View("Photo")]
 
 
 def _error_view(name: str, bit: int) -> View:

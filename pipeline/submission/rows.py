@@ -1,11 +1,15 @@
 """Functions of a submission's rows."""
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.mask_csv import MaskRow
+from pipeline.competition import Competition
+from pipeline.data.mask_csv import MaskRow, read_mask_csv
 from pipeline.data.rle import RleFormat, parse_rle
+from pipeline.data.row_format import submission_format
+from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
 from pipeline.submission.compiled import count_common_pixels, parse_regular_rle
 
@@ -33,3 +37,26 @@ def count_pixels(
     predicted = parse_row(predicted_row, path, pixels, format)
     true = parse_row(true_row, solution, pixels, format)
     return count_common_pixels(predicted, true), int(predicted[:, 1].sum()), int(true[:, 1].sum())
+
+
+def read_rows(path: Path, competition: Competition, ids: Sequence[str]) -> dict[str, list[MaskRow]]:
+    """Read the rows of some ids from a CSV file.
+
+    Raises:
+        UserError: the file cannot be read or has no row for an id.
+    """
+    found: dict[str, list[MaskRow]] = {id: [] for id in ids}
+    example = ""
+    for row in read_mask_csv(path, submission_format(competition)):
+        example = example or row.id
+        if row.id in found:
+            found[row.id].append(row)
+    if missing := [id for id, rows in found.items() if not rows]:
+        raise UserError(path, f"has no row for {missing[0]}", f"give an id such as {example}")
+    return found
+
+
+def require_known(row: MaskRow, path: Path, keys: Container[RowKey]) -> None:
+    """Raise a UserError if a row belongs to none of the images and classes that a submission must have."""
+    if row.key not in keys:
+        raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")

@@ -22,7 +22,7 @@ from pipeline.metrics.instances import InstanceMetric
 from pipeline.metrics.pixels import PixelMetric
 from pipeline.parallel import map_parallel
 from pipeline.paths import competition_toml
-from pipeline.submission.rows import count_pixels, parse_row
+from pipeline.submission.rows import count_pixels, parse_row, require_known
 
 
 def score_submission(
@@ -78,7 +78,7 @@ def _pair_rows(
     """Yield each row of the solution with that of the submission and the number of pixels of the image."""
     seen: set[RowKey] = set()
     for truth in read_mask_csv(solution, format):
-        _require_known(truth, solution, shapes)
+        require_known(truth, solution, shapes)
         if truth.key in seen:
             what = f"line {truth.line} repeats {format.describe_key(*truth.key)}"
             raise UserError(solution, what, "remove one of its rows")
@@ -115,15 +115,10 @@ def _group_rows(path: Path, competition: Competition, shapes: Mapping[RowKey, Sh
     rle = rle_format(competition)
     groups: dict[RowKey, list[np.ndarray]] = {}
     for row in read_mask_csv(path, submission_format(competition)):
-        _require_known(row, path, shapes)
+        require_known(row, path, shapes)
         height, width = shapes[row.key]
         groups.setdefault(row.key, []).append(parse_row(row, path, height * width, rle))
     return groups
-
-
-def _require_known(row: MaskRow, path: Path, shapes: Mapping[RowKey, Shape]) -> None:
-    if row.key not in shapes:
-        raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")
 
 
 def solution_csv(competition: Competition, data: Path) -> Path:

@@ -202,7 +202,7 @@ def test_a_broken_image_costs_its_own_row_only(predict, competition, data, tmp_p
     predicted = []
     add = RowSpool.add
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RowSpool, "add", lambda self, id, rows: predicted.append(id) or add(self, id, rows))
+        patch.setattr(RowSpool, "add", lambda self, id, *rest: predicted.append(id) or add(self, id, *rest))
         assert predict(tmp_path / "repaired.csv", changed)
     assert predicted == ["omega_02.jpg"], "the other rows are kept"
     assert read_rows(tmp_path / "repaired.csv") == expected

@@ -155,7 +155,7 @@ class TestSubmission:
             assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.8
         metadata = json.loads((out.parent / "tiny.json").read_text())
         assert (metadata["recipe"], metadata["folds"], metadata["threshold"]) == ("tiny", [0, 1], [0.5])
-        assert sorted(path.name for path in out.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
+        assert sorted(path.name for path in out.parent.iterdir()) == ["tiny.csv.gz", "tiny.doubts.csv", "tiny.json"]
 
         again = tmp_path / "again" / "tiny.csv.gz"
         calls = 1

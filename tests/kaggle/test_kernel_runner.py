@@ -274,7 +274,7 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     assert paths.fold_run(runs, 0).weights.read_bytes() == previous_run.weights.read_bytes()
     assert paths.evaluation_json(runs).exists()
     submission = output / paths.submission_csv("tiny", "tiny")
-    assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.json"]
+    assert sorted(path.name for path in submission.parent.iterdir()) == ["tiny.csv.gz", "tiny.doubts.csv", "tiny.json"]
     assert json.loads(paths.submission_metadata(submission).read_text())["folds"] == [0, 1]
     solution = data / "solution.csv"
     assert score_submission(submission, solution, tiny, expected_shapes(tiny, data, sample=solution)).score.mean() > 0.5

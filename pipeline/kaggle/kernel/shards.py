@@ -10,7 +10,8 @@ from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_submission_samples
 from pipeline.files import write_text
-from pipeline.paths import partial_sample, submission_metadata
+from pipeline.paths import partial_sample, submission_doubts, submission_metadata
+from pipeline.submission.doubts import read_doubts, write_doubts
 
 
 def split_test_images(competition: Competition, data: Path, count: int) -> list[Path]:
@@ -67,9 +68,12 @@ def join_submissions(competition: Competition, data: Path, parts: Sequence[Path]
         filled = [json.loads(submission_metadata(part).read_text(encoding="utf-8")).get("filled", []) for part in parts]
         metadata["filled"] = sorted(id for ids in filled for id in ids)
         metadata["images"] = fingerprint_ids(load_submission_samples(competition, data))
+        doubts = [read_doubts(submission_doubts(part)) for part in parts]
+        write_doubts(submission_doubts(out), {key: doubt for part in doubts for key, doubt in part.items()})
     metadata["commit"] = metadata.get("commit") or commit
     write_text(submission_metadata(out), json.dumps(metadata, indent=1) + "\n")
     for part in parts:
         if part != out:
             part.unlink()
             submission_metadata(part).unlink()
+            submission_doubts(part).unlink(missing_ok=True)

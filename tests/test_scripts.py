@@ -100,6 +100,8 @@ def test_all_stages(workplace, call, untouched_runs):
     assert call("compare", "submissions/tiny.csv.gz", *TINY, "--out", "worst.jpg", "--worst", 2)[0] == 0
     assert Image.open("worst.jpg").size == (3 * 480, 2 * 317)
     twice = "submissions/tiny.csv.gz submissions/tiny.csv.gz"
+    page = "reports/submission-tiny/index.html\n"
+    assert call("report", *TINY, "--submission", "submissions/tiny.csv.gz")[1] == page
     assert call("blend", twice, "--competition", "tiny")[1] == "submissions/blend.csv.gz: 3 rows\n"
 
 
@@ -234,6 +236,8 @@ def test_a_stopped_prediction_says_one_sentence(workplace, untouched_runs, numbe
         ("render", ("--out", "data"), "data: exists already and is not an empty folder; delete it"),
         ("render", ("--out", "new", "--width", "8"), "--width, --height: images of 8×640 are not supported"),
         ("score", ("none.csv", *TINY), "none.csv"),
+        ("report", (*TINY, "--submission", "none.csv"), "none.csv"),
+        ("compare_recipes", ("tiny", *TINY), "give two recipes"),
         ("compare", ("data/solution.csv", *TINY, "--out", "x.jpg", "--image", "psi.jpg"), "has no row for psi.jpg"),
         ("compare", ("data/solution.csv", *TINY, "--out", "x.txt", "--image", "psi.jpg"), "is not a .jpg or .png file"),
         ("check_submission", ("data/test", *TINY), "data/test"),

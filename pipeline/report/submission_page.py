@@ -129,7 +129,7 @@ def list_facts(path: Path, table: pd.DataFrame, rows_missing: int) -> list[tuple
         ("Pieces", f"{several:,} masks have several"),
         (
             "Doubt",
-            "not known, because `make predict` has not made this file"
+            "not known: only make predict writes it"
             if pd.isna(doubt)
             else f"{doubt:.4f} Dice: what the model expects to lose on average",
         ),

@@ -93,10 +93,7 @@ def _find_in_class(
         "area_off": np.maximum(
             beyond_usual(1 - np.exp(-(log_area - usual_log).abs())), beyond_usual(1 - np.exp(-(log_area - alone).abs()))
         ),
-        "box_off": np.maximum(
-            beyond_usual(1 - box_overlap(boxes, usual_boxes)),
-            sum(center_offset(boxes, factors, low, high) for low, high in (("x0", "x1"), ("y0", "y1"))),
-        ),
+        "box_off": _box_off(boxes, usual_boxes, factors),
         "stray": beyond_usual(1 - filled.largest / area),
         "hollow": beyond_usual(filled.hole_area / (area + filled.hole_area)),
         "border": beyond_usual(contact / outline),
@@ -120,6 +117,16 @@ def _factors(
         if values.nunique() <= FEW_LEVELS and (values.groupby(group).nunique() > 1).any():
             found.append(values)
     return found
+
+
+def _box_off(boxes: pd.DataFrame, usual: pd.DataFrame, factors: Sequence[pd.Series]) -> pd.Series:
+    """Compare boxes with usual ones; images that have nothing in common can have their objects anywhere."""
+    if not any((factor.groupby(factor).transform("size") >= MIN_LEVEL).any() for factor in factors):
+        return pd.Series(0.0, index=boxes.index)
+    overlap = beyond_usual(1 - box_overlap(boxes, usual))
+    offset = center_offset(boxes, factors, "x0", "x1") + center_offset(boxes, factors, "y0", "y1")
+    off: pd.Series = overlap.where(overlap > offset, offset)
+    return off
 
 
 def usual_values(values: pd.Series, factors: Sequence[pd.Series], sweeps: int = 3) -> pd.Series:

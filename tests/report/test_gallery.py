@@ -174,8 +174,9 @@ def test_two_predictions_are_drawn_as_outlines_on_one_photo(tmp_path, monkeypatc
     page.wait_for_selector("dialog[open]")
     buttons = page.eval_on_selector_all("#views button", "all => all.map(one => one.textContent)")
     assert buttons == [
-        "Both outlines",
+        "What changed",
         "Where they differ",
+        "Both outlines",
         "Errors of old",
         "Errors of new",
         "Old",
@@ -183,6 +184,7 @@ def test_two_predictions_are_drawn_as_outlines_on_one_photo(tmp_path, monkeypatc
         "Truth",
         "Photo",
     ]
+    page.keyboard.press("3")
     page.evaluate("scale = 2; left = top_ = 0; draw()")
     assert page.evaluate(COUNT_COLOR, [255, 40, 110]) > 100 < page.evaluate(COUNT_COLOR, [86, 180, 233])
 

@@ -68,8 +68,8 @@ def join_submissions(competition: Competition, data: Path, parts: Sequence[Path]
         filled = [json.loads(submission_metadata(part).read_text(encoding="utf-8")).get("filled", []) for part in parts]
         metadata["filled"] = sorted(id for ids in filled for id in ids)
         metadata["images"] = fingerprint_ids(load_submission_samples(competition, data))
-        doubts = [read_doubts(submission_doubts(part)) for part in parts]
-        write_doubts(submission_doubts(out), {key: doubt for part in doubts for key, doubt in part.items()})
+        if doubts := {key: doubt for part in parts for key, doubt in read_doubts(submission_doubts(part)).items()}:
+            write_doubts(submission_doubts(out), doubts)
     metadata["commit"] = metadata.get("commit") or commit
     write_text(submission_metadata(out), json.dumps(metadata, indent=1) + "\n")
     for part in parts:

@@ -1,5 +1,6 @@
 """Stages of the data: decode an image, read a training pair, masks to text and back."""
 
+import io
 from collections.abc import Iterator
 
 import cv2
@@ -13,6 +14,7 @@ from benchmarks.stage import OURS, BenchData, Stage, Target
 from benchmarks.usual import encode_usual, parse_usual, read_usual_image, read_usual_pair
 from pipeline.data.augment import Augmentation
 from pipeline.data.dataset import TrainDataset
+from pipeline.data.gif import decode_gif
 from pipeline.data.images import read_image
 from pipeline.data.labels import LabelReader
 from pipeline.data.rle import mask_to_rle, parse_rle
@@ -50,7 +52,8 @@ def pair_stages(data: BenchData) -> Iterator[Stage]:
     def limit() -> None:
         for sample, mask in zip(samples, masks, strict=True):
             simplejpeg.decode_jpeg(sample.image.read_bytes(), min_width=959, min_height=640)
-            Image.open(mask).load()
+            data = mask.read_bytes()
+            decode_gif(data, Image.open(io.BytesIO(data)))
 
     ways = {
         OURS: lambda: [dataset[0, index] for index in range(len(samples))],

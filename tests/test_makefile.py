@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text()
+VALUES = re.search(r"^VALUES :=((?:.*\\\n)*.*)", TEXT, re.M)[1].replace("\\", " ").split()
 # Without its packages, because the rules are written before anything is installed. It also starts faster.
 PYTHON = f"{sys.executable} -S"
 RECORD = """
@@ -104,8 +105,8 @@ def write_python(place: Path, command: str) -> None:
 
 
 def run_make(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run make without the variables of the surrounding make; its SET and SEED would count as given, even if empty."""
-    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SET", "SEED")
+    """Run make without the variables of the surrounding make, which would count as given."""
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", *VALUES)
     inherited = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
         ["make", f"PYTHON={PYTHON}", *arguments],
@@ -456,8 +457,7 @@ class TestValues:
     def test_no_target_runs_any_value(self, place, calls, source, value):
         """Every target with every variable, in one call of make."""
         named = {"COMPETITION", "RECIPE", "FOLD", "FOLDS"}
-        (values,) = re.findall(r"^VALUES := ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
-        free = [name for name in values.replace("\\\n", " ").split() if name not in named]
+        free = [name for name in VALUES if name not in named]
         assert set(free) >= {"DATA", "DRY_RUN", "FORCE", "RESUME", "PREDICT", "ALLOW_BROKEN", "TARGET", "MINUTES"}
         goals = sorted(
             set(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)) - {"clean", "clean-all", "new", "setup"}

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.data.gif import decode_gif
 from pipeline.data.images import image_to_array, open_image, read_bytes, resize_by_area
 from pipeline.errors import UserError
 
@@ -48,7 +49,10 @@ def read_mask_values(path: Path) -> np.ndarray:
     Raises:
         UserError: the file cannot be decoded or has colors.
     """
-    with open_image(read_bytes(path), path) as pil_image:
+    data = read_bytes(path)
+    with open_image(data, path) as pil_image:
+        if (indices := decode_gif(data, pil_image)) is not None:
+            return indices
         values = image_to_array(pil_image)
         mode = pil_image.mode
     if values.ndim == 3:

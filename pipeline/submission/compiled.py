@@ -4,27 +4,13 @@
 arrays of runs, (n, 2) int64: 0-based start and length, sorted and disjoint.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
-from numba import njit
 
 from pipeline.data.rle import RleFormat
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from pipeline.jit import compile_loop
 
 _MAX_DIGITS = 19
 """Digits of the largest int64."""
-
-
-def _compile(function: Function) -> Function:
-    """Compile at the first call, and keep the machine code on disk where a folder can be written."""
-    try:
-        compiled: Function = njit(function, nogil=True, cache=True)
-    except RuntimeError:
-        compiled = njit(function, nogil=True)
-    return compiled
 
 
 def parse_regular_rle(text: str, pixels: int, format: RleFormat) -> np.ndarray | None:
@@ -44,7 +30,7 @@ def parse_regular_rle(text: str, pixels: int, format: RleFormat) -> np.ndarray |
     return runs[:count] if count > 0 else None
 
 
-@_compile
+@compile_loop
 def _parse(text: np.ndarray, base: int, pixels: int, relative: bool, runs: np.ndarray) -> int:
     """Fill `runs` from ASCII text and return their number; -1 if the text is not regular."""
     numbers = end = 0
@@ -83,7 +69,7 @@ def write_rle(runs: np.ndarray, format: RleFormat) -> str:
     return text[:length].tobytes().decode("ascii")
 
 
-@_compile
+@compile_loop
 def _write(runs: np.ndarray, base: int, relative: bool, text: np.ndarray) -> int:
     """Fill `text` and return its length without the last space."""
     length = 0
@@ -105,7 +91,7 @@ def _write(runs: np.ndarray, base: int, relative: bool, text: np.ndarray) -> int
     return length - 1
 
 
-@_compile
+@compile_loop
 def count_common_pixels(first: np.ndarray, second: np.ndarray) -> int:
     """Count the pixels that two masks share, as `pipeline.data.rle.count_overlap` does."""
     total = i = j = 0
@@ -120,7 +106,7 @@ def count_common_pixels(first: np.ndarray, second: np.ndarray) -> int:
     return total
 
 
-@_compile
+@compile_loop
 def merge_by_majority(bounds: np.ndarray, stops: np.ndarray, weights: np.ndarray, merged: np.ndarray) -> int:
     """Find the pixels that voters with more than half of the total weight have.
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.data.rle import RleFormat, count_overlap, mask_to_runs, parse_rle, runs_to_rle
-from pipeline.submission import compiled
 from pipeline.submission.compiled import count_common_pixels, parse_regular_rle, write_rle
 
 FORMATS = st.builds(
@@ -66,17 +65,3 @@ def test_numbers_of_any_length_are_written(number):
 def test_common_pixels_are_counted(first, second):
     runs = mask_to_runs(first), mask_to_runs(second)
     assert count_common_pixels(*runs) == count_overlap(*runs) == (first & second).sum()
-
-
-def test_without_a_folder_for_machine_code_it_is_compiled_each_time(monkeypatch):
-    calls = []
-
-    def njit(function, **options):
-        calls.append(options)
-        if "cache" in options:
-            raise RuntimeError("cannot cache function: no locator available")
-        return function
-
-    monkeypatch.setattr(compiled, "njit", njit)
-    assert compiled._compile(max) is max
-    assert calls == [{"nogil": True, "cache": True}, {"nogil": True}]

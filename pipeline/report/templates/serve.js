@@ -88,7 +88,7 @@ function drawRow(photo) {
   const words = {waiting: "waits", working: "is predicted …", refused: photo.error, done: ""}[photo.state];
   const label = make("span", {className: "name"}, photo.name);
   const remove = make("button", {type: "button", className: "remove", textContent: "×", ariaLabel: `Remove ${photo.name}`});
-  remove.addEventListener("click", () => removePhoto(photo));
+  remove.addEventListener("click", () => removePhotos([photo]));
   if (photo.state === "done") {
     const image = make("img", {src: `photos/${photo.info.key}/thumbnail.jpg`, alt: ""});
     const choose = make("button", {type: "button", className: "choose"}, image, label);
@@ -101,13 +101,15 @@ function drawRow(photo) {
   }
 }
 
-function removePhoto(photo) {
-  const done = photos.filter(each => each.state === "done");
-  const next = done[done.indexOf(photo) + 1] || done[done.indexOf(photo) - 1];
-  photos.splice(photos.indexOf(photo), 1);
-  photo.row.remove();
-  forget(photo);
-  if (photo === current) select(next || null);
+function removePhotos(removed) {
+  const stays = photo => photo.state === "done" && !removed.includes(photo), place = photos.indexOf(current);
+  const next = photos.slice(place + 1).find(stays) || photos.slice(0, Math.max(place, 0)).findLast(stays);
+  for (const photo of removed) {
+    photos.splice(photos.indexOf(photo), 1);
+    photo.row.remove();
+    forget(photo);
+  }
+  if (removed.includes(current)) select(next || null);
   element("list").hidden = element("keys").hidden = photos.length === 0;
   (element("photos").querySelector("button") || element("files")).focus();
   report();
@@ -253,7 +255,7 @@ document.addEventListener("keydown", event => {
 });
 element("threshold").addEventListener("input", schedule);
 element("reset").addEventListener("click", () => setThreshold(settings.default));
-element("clear").addEventListener("click", () => [...photos].forEach(removePhoto));
+element("clear").addEventListener("click", () => removePhotos([...photos]));
 for (const radio of document.querySelectorAll("[name=view]")) radio.addEventListener("change", draw);
 for (const radio of document.querySelectorAll("[name=zoom]")) radio.addEventListener("change", zoom);
 element("files").addEventListener("change", event => {

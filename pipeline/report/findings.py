@@ -74,7 +74,7 @@ def mask_area_ranges(table: pd.DataFrame) -> dict[str, str]:
         return {}
     edges = np.quantile(filled.area, [0.25, 0.5, 0.75])
     texts = [f"{100 * edge:.2g}" for edge in (filled.area.min(), *edges, filled.area.max())]
-    names = [f"{low} to {high} %" for low, high in pairwise(texts)]
+    names = [f"{low} to {high}\u00a0%" for low, high in pairwise(texts)]
     places = np.searchsorted(edges, filled.area.to_numpy())
     return dict.fromkeys(table.id, "0 %") | dict(zip(filled.id, [names[place] for place in places], strict=True))
 

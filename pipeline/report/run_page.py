@@ -159,7 +159,9 @@ def _training_time(trainings: Sequence[Training]) -> str:
     minutes = [one.minutes for one in trainings if one.minutes]
     if not minutes:
         return ""
-    return f"{sum(minutes):,.0f} minutes for {_plural(len(minutes), 'training')}, {np.mean(minutes):,.1f} each"
+    total = sum(minutes)
+    text = f"{total:,.0f}" if total >= 10 else f"{total:.1f}"
+    return f"{text} minutes for {_plural(len(minutes), 'training')}, {np.mean(minutes):,.1f} each"
 
 
 def _speed(trainings: Sequence[Training]) -> str:

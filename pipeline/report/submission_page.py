@@ -63,7 +63,7 @@ def look_at_submission(
         title=submission_name(path),
         kind="a submission, without ground truth",
         headline=Headline(
-            "masks stand out clearly",
+            "Masks that stand out clearly",
             f"{(reasons >= CLEAR).sum():,}",
             (
                 f"of {len(table):,}: at least {format_percent(CLEAR)} of each is unlike what is usual in this file.",

@@ -116,14 +116,28 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         epochs: number of epochs.
         seed: random seed of the permutations.
         first_step: steps before this one are skipped.
+        rank: yield only this process's part of each batch, every `world_size`-th sample.
+        world_size: number of processes, a divisor of `batch_size`.
     """
 
-    def __init__(self, samples: int, batch_size: int, epochs: int, seed: int, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        first_step: int = 0,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.samples = samples
         self.batch_size = batch_size
         self.epochs = epochs
         self.seed = seed
         self.first_step = first_step
+        self.rank = rank
+        self.world_size = world_size
         self.steps_per_epoch = samples // batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -131,7 +145,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             epoch, batch = divmod(step, self.steps_per_epoch)
             if batch == 0 or step == self.first_step:
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.samples).tolist()
-            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(epoch, index) for index in indices[self.rank :: self.world_size]]
 
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch - self.first_step
@@ -187,9 +202,14 @@ def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
         yield batch
 
 
-def num_loader_workers(on_cpu: bool) -> int:
-    """Return the number of worker processes: all cores (at most 16) for a GPU, 1 if the model needs the cores."""
-    return 1 if on_cpu else min(available_cores(), 16)
+def num_loader_workers(on_cpu: bool, processes: int = 1) -> int:
+    """Return the number of worker processes: all cores (at most 16) for a GPU, 1 if the model needs the cores.
+
+    Args:
+        on_cpu: whether the model trains on the CPU.
+        processes: number of processes on this machine that share its cores.
+    """
+    return 1 if on_cpu else max(1, min(available_cores() // processes, 16))
 
 
 def fits_in_memory(samples: int, size: tuple[int, int], classes: int) -> bool:
@@ -198,8 +218,11 @@ def fits_in_memory(samples: int, size: tuple[int, int], classes: int) -> bool:
     return samples * width * height * (3 + classes) < available_memory() / 2
 
 
-def require_batch(samples: int, batch_size: int) -> None:
-    """Raise a UserError if a batch has more images than there are."""
+def require_batch(samples: int, batch_size: int, world_size: int = 1) -> None:
+    """Raise a UserError if a batch has more images than there are, or cannot be split among the processes."""
+    if batch_size % world_size:
+        what = f"is {batch_size}, which {world_size} processes cannot share equally"
+        raise UserError("train.batch_size", what, f"set a multiple of {world_size}, or GPUS to a divisor of it")
     if samples < batch_size:
         what = f"is {batch_size}, but this fold has {samples} training images"
         raise UserError("train.batch_size", what, "set a smaller train.batch_size")

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from pipeline.models.device import ComputeDevice, choose_device, describe_hardwa
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
-from pipeline.training.loop import TrainContext, train_loop
+from pipeline.training.loop import NoEventLog, TrainContext, train_loop
 from pipeline.training.progress import format_duration, mean_speed
+from pipeline.training.ranks import Ranks, join_ranks
 from pipeline.training.sanity import TrainingMonitor, check_masks
-from pipeline.training.state import init_state, resume_state
+from pipeline.training.state import init_state, parallelize_state, resume_state
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def train_fold(
 ) -> bool:
     """Train one fold. Resume an interrupted training; do nothing if it is finished.
 
-    A run of another recipe or another split in the same folder is renamed, not overwritten.
+    A run of another recipe or another split in the same folder is renamed, not overwritten. If torchrun started several
+    processes, they train the fold together; the main process writes the files and resumes from its own.
 
     Args:
         competition: describes the data.
@@ -79,14 +81,17 @@ def train_fold(
     samples = load_training_samples(competition, data)
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
     split = f"{fingerprint_ids(train)} {fingerprint_ids(validation)}\n"
-    if run.weights.exists() and not _differences(run, recipe, split):
-        log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
-        with suppress(OSError):  # a disk that is read only
-            run.weights.touch()  # newer than an edited recipe that trains the same, for make
-        return True
-    with lock(run.lock, f"another training of {run.folder.name} is running here", keep=False):
-        _prepare_run(run, recipe, split)
-        return _train(competition, recipe, (train, validation), fold, run, minutes)
+    with join_ranks() as ranks:
+        if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split)):
+            log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
+            with suppress(OSError):  # a disk that is read only
+                run.weights.touch()  # newer than an edited recipe that trains the same, for make
+            return True
+        busy = f"another training of {run.folder.name} is running here"
+        with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
+            if ranks.is_main:
+                _prepare_run(run, recipe, split)
+            return _train(competition, recipe, (train, validation), fold, run, minutes, ranks)
 
 
 def _train(
@@ -96,25 +101,27 @@ def _train(
     fold: Fold,
     run: Run,
     minutes: float | None,
+    ranks: Ranks,
 ) -> bool:
     """Train in a prepared folder on the first part of a split and validate on the second; see `train_fold`."""
     train, validation = split
-    dataset.require_batch(len(train), recipe.train.batch_size)
+    dataset.require_batch(len(train), recipe.train.batch_size, ranks.world_size)
     check_masks(train, competition)
 
     device = choose_device(recipe.train.precision, deterministic=recipe.train.deterministic)
     classes = classes_of(competition)
     state = init_state(recipe, classes, device, fold)
-    if run.checkpoint.exists():
-        resume_state(state, run.checkpoint)
+    if ranks.broadcast(run.checkpoint.exists()):
+        resume_state(state, run.checkpoint, ranks)
         log.info("%s: resumes at step %d", run.folder, state.step)
-    train_loader, validation_loader = _build_loaders(competition, recipe, train, validation, device, state.step)
+    parallelize_state(state, recipe, device, ranks)
+    train_loader, validation_loader = _build_loaders(competition, recipe, train, validation, device, state.step, ranks)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
 
     with (
         _explain_training_errors(recipe, run),
         catch_stop_signals() as stop,
-        _open_event_log(run, state.step) as writer,
+        _open_event_log(run, state.step) if ranks.is_main else nullcontext(NoEventLog()) as writer,
     ):
         context = TrainContext(
             recipe=recipe,
@@ -130,17 +137,23 @@ def _train(
             metric=load_metric(competition),
             postprocess=default_postprocess(competition, VALIDATION_THRESHOLD),
             should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
+            ranks=ranks,
         )
         log.info(
-            "%s: %d training and %d validation images, %d steps, %.1f M parameters",
+            "%s: %d training and %d validation images, %d steps, %.1f M parameters%s",
             run.folder, len(train), len(validation), context.total_steps, count_parameters(state.model) / 1e6,
+            f", {ranks.world_size} processes" if ranks.world_size > 1 else "",
         )  # fmt: skip
         finished = train_loop(state, context)
     if not finished:
         log.info("%s: stopped at step %d of %d; the same command resumes", run.folder, state.step, context.total_steps)
         stop.raise_if_set()
         return False
+    if not ranks.is_main:
+        return True
     speed, hardware = mean_speed(state.history), describe_hardware(device)
+    if ranks.world_size > 1:
+        hardware = f"{ranks.world_size} × {hardware}"
     metadata = WeightsMetadata(
         competition=competition.name,
         fold=str(fold),
@@ -188,20 +201,26 @@ def _build_loaders(
     validation: Sequence[Sample],
     device: ComputeDevice,
     first_step: int,
+    ranks: Ranks,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Build the loaders of the remaining steps and of the validation images."""
+    """Build the loaders of the remaining steps and of the validation images, for the part of this rank."""
     config = recipe.train
     on_cpu = device.device.type == "cpu"
-    workers = dataset.num_loader_workers(on_cpu)
+    workers = dataset.num_loader_workers(on_cpu, ranks.local_world_size)
     # Decoding costs training time only where both share the same cores.
-    cache = on_cpu and dataset.fits_in_memory(len(train), recipe.input.size, competition.num_classes)
+    cached = len(train) * ranks.local_world_size  # each process keeps every pair that it comes across
+    cache = on_cpu and dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
     augmentation = Augmentation(recipe.augment, recipe.seed)
     labels, size = LabelReader(competition, label_cache(competition.name)), recipe.input.size
     train_set = dataset.TrainDataset(train, labels, size, augmentation, cache=cache)
-    sampler = dataset.EpochSampler(len(train), config.batch_size, config.epochs, recipe.seed, first_step)
+    sampler = dataset.EpochSampler(
+        len(train), config.batch_size, config.epochs, recipe.seed, first_step,
+        rank=ranks.rank, world_size=ranks.world_size,
+    )  # fmt: skip
     instances = load_metric(competition).needs_instances
-    validation_set = dataset.ValidationDataset(validation, labels, size, instances=instances)
+    part = validation[ranks.rank :: ranks.world_size]
+    validation_set = dataset.ValidationDataset(part, labels, size, instances=instances)
     return (
         dataset.train_loader(train_set, sampler, workers, device.is_cuda),
         dataset.validation_loader(validation_set, config.batch_size, workers, device.is_cuda),

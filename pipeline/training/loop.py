@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -24,6 +24,7 @@ from pipeline.paths import Run
 from pipeline.recipe import Recipe
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.progress import Pace, describe_epoch, is_validated, seconds_left
+from pipeline.training.ranks import Ranks
 from pipeline.training.sanity import TrainingMonitor
 from pipeline.training.state import TrainState, downsample, input_size_at, learning_rate_at, train_step
 from pipeline.training.validation import validate_model
@@ -34,6 +35,26 @@ REPORT_EVERY = 20
 """Steps between reports of the loss. Each report waits until the device has finished its queue."""
 SAVE_EVERY = 300.0
 """Seconds between checkpoints: the work that a power cut may cost."""
+
+
+class EventLog(Protocol):
+    """Where curves and images go: TensorBoard's SummaryWriter, or `NoEventLog`."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> None:
+        """Add a point to a curve."""
+
+    def add_image(self, tag: str, image: np.ndarray, step: int, /, *, dataformats: str) -> None:
+        """Add an image."""
+
+
+class NoEventLog:
+    """The event log of all processes but the main one, which writes nothing."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> None:
+        """Do nothing."""
+
+    def add_image(self, tag: str, image: np.ndarray, step: int, /, *, dataformats: str) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +69,14 @@ class TrainContext:
     validation_samples: int
     steps_per_epoch: int
     run: Run
-    writer: SummaryWriter
+    writer: EventLog
     monitor: TrainingMonitor
     classes: Classes
     metric: Metric
     postprocess: Postprocess
     """Thresholds and rules of the masks in the validation."""
     should_stop: Callable[[], bool]
+    ranks: Ranks
 
     @property
     def total_steps(self) -> int:
@@ -65,7 +87,7 @@ class TrainContext:
 def train_loop(state: TrainState, context: TrainContext) -> bool:
     """Run the remaining steps; return False if `context.should_stop` ended the loop before the last one."""
     config, device, total = context.recipe.train, context.device, context.total_steps
-    loss = SegmentationLoss(config.loss, context.classes)
+    loss = SegmentationLoss(config.loss, context.classes, context.ranks)
     saved = started = time.monotonic()
     seconds_before, pace = state.seconds, Pace()
     figures: list[torch.Tensor] = []
@@ -74,6 +96,7 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
         initial=state.step * config.batch_size,
         unit="img",
         desc=context.run.folder.name,
+        disable=not context.ranks.is_main,
     )
     state.model.train()
     batches = iter(dataset.iterate(context.train_loader))
@@ -91,8 +114,9 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
             bar.update(config.batch_size)
 
             ends_epoch = state.step % context.steps_per_epoch == 0
-            stop = context.should_stop() and state.step < total
-            save = stop or ends_epoch or time.monotonic() - saved > SAVE_EVERY
+            stop, save = context.ranks.any(context.should_stop(), time.monotonic() - saved > SAVE_EVERY)
+            stop = stop and state.step < total
+            save = save or stop or ends_epoch
             if len(figures) == REPORT_EVERY or save:
                 value = _report(state, context, figures, learning_rate, pace)
                 state.seconds = seconds_before + time.monotonic() - started
@@ -103,7 +127,8 @@ def train_loop(state: TrainState, context: TrainContext) -> bool:
                 _end_epoch(state, context, learning_rate)
                 state.seconds = seconds_before + time.monotonic() - started
             if save:
-                save_checkpoint(context.run.checkpoint, state.state_dict())
+                if context.ranks.is_main:
+                    save_checkpoint(context.run.checkpoint, state.state_dict())
                 saved = time.monotonic()
                 pace.restart()
             if stop:
@@ -116,7 +141,7 @@ def _report(
 ) -> float:
     """Log and check the means of the last steps; return the mean loss."""
     # Sums of so few float32 are exact in float64, so the mean of an epoch does not depend on where it was interrupted.
-    sums = torch.stack(list(figures)).cpu().double().sum(dim=0)
+    sums = context.ranks.mean(torch.stack(list(figures)).cpu().double().sum(dim=0))
     loss, true_area, predicted_area = (sums / len(figures)).tolist()
     seconds, waited = pace.restart()  # here, because the copy above has waited for the device
     state.epoch_loss += sums[0].item()
@@ -164,17 +189,20 @@ def _end_epoch(state: TrainState, context: TrainContext, learning_rate: float) -
             context.classes,
             context.metric,
             context.postprocess,
+            context.ranks,
         )
         state.model.train()
         row |= {**scores, "validation_seconds": round(time.monotonic() - started, 1)}
-        with atomic_write(context.run.samples / f"epoch-{epoch:03d}.jpg") as temporary:
-            Image.fromarray(drawing).save(temporary, quality=88)
+        if context.ranks.is_main:
+            with atomic_write(context.run.samples / f"epoch-{epoch:03d}.jpg") as temporary:
+                Image.fromarray(drawing).save(temporary, quality=88)
         for name, value in scores.items():
             context.writer.add_scalar(f"validation/{name}", value, state.step)
         context.writer.add_image("validation/samples", drawing, state.step, dataformats="HWC")
     state.history.append(row)
     state.epoch_loss = state.epoch_seconds = state.epoch_wait = 0.0
-    write_json_lines(context.run.metrics, state.history)
+    if context.ranks.is_main:
+        write_json_lines(context.run.metrics, state.history)
     left = seconds_left(state.history, context.recipe, context.steps_per_epoch)
     summary = describe_epoch(state.history, config.epochs, context.metric.name, context.metric.label, left)
     log.info("%s: %s", context.run.folder.name, summary)

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.models.classes import SINGLE_CLASS, Classes
 from pipeline.recipe import LossConfig
+from pipeline.training.ranks import ONE_PROCESS, Ranks
 
 _EPSILON = 1e-7
 
@@ -19,15 +20,20 @@ class SegmentationLoss(nn.Module):
     The cross-entropy is binary for every class, or categorical for exclusive classes. The soft Dice of a class is
     computed over the batch, not per image; see `soft_dice_loss`.
 
+    With several ranks, the batch is that of all ranks, each of which has as many images. The gradients, averaged over
+    the ranks, are those of one process with the whole batch; the values too.
+
     Args:
         config: the weights; with ``boundary`` above 0 the cross-entropy is weighted by `boundary_weight`.
         classes: classes of the competition.
+        ranks: the processes that train the model.
     """
 
-    def __init__(self, config: LossConfig, classes: Classes = SINGLE_CLASS) -> None:
+    def __init__(self, config: LossConfig, classes: Classes = SINGLE_CLASS, ranks: Ranks = ONE_PROCESS) -> None:
         super().__init__()
         self.config = config
         self.classes = classes
+        self.ranks = ranks
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -41,14 +47,14 @@ class SegmentationLoss(nn.Module):
         """
         # fp16 ends at 65,504, and sums over the pixels of an image exceed that.
         logits, target = logits.float(), target.float()
-        weight = boundary_weight(target, self.config.boundary) if self.config.boundary else None
+        weight = boundary_weight(target, self.config.boundary, self.ranks) if self.config.boundary else None
         if not self.classes.exclusive:
-            binary: Tensor = _BinaryLoss.apply(logits, target, weight, self.config.bce, self.config.dice)
+            binary: Tensor = _BinaryLoss.apply(logits, target, weight, self.config.bce, self.config.dice, self.ranks)
             return binary
         entropy = _categorical_cross_entropy(logits, target)
         if weight is not None:
             entropy = entropy * weight.mean(dim=1)
-        dice = soft_dice_loss(self.classes.probabilities(logits), target)
+        dice = soft_dice_loss(self.classes.probabilities(logits), target, self.ranks)
         return self.config.bce * entropy.mean() + self.config.dice * dice
 
 
@@ -60,7 +66,9 @@ class _BinaryLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, bce: float, dice: float) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, bce: float, dice: float, ranks: Ranks
+    ) -> Tensor:
         p = logits.sigmoid()
         error, q = p - target, 1 - p
         gradient = torch.zeros_like(p)
@@ -76,19 +84,21 @@ class _BinaryLoss(torch.autograd.Function):
             dims = (0, 2, 3)
             true = target.sum(dim=dims, keepdim=True)
             difference = torch.linalg.vector_norm(error, 1, dim=dims, keepdim=True)
-            total = (p.sum(dim=dims, keepdim=True) + true).clamp_(min=_EPSILON)
+            true, difference, total = ranks.sum(torch.stack([true, difference, p.sum(dim=dims, keepdim=True) + true]))
+            total.clamp_(min=_EPSILON)
             factor = dice * (true > 0) / true.numel()
             value += (factor * difference / total).sum()
-            by_probability = error.sign_().sub_(difference / total).mul_(factor / total)
+            # The average of the gradients over the ranks divides by their number.
+            by_probability = error.sign_().sub_(difference / total).mul_(factor * ranks.world_size / total)
             gradient.addcmul_(by_probability, p.mul_(q))
         ctx.save_for_backward(gradient)
         return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None, None, None, None
+        return gradient * outer[0], None, None, None, None, None
 
 
 def _categorical_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -97,7 +107,7 @@ def _categorical_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(torch.cat([background, target], dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
 
 
-def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
+def soft_dice_loss(probability: Tensor, target: Tensor, ranks: Ranks = ONE_PROCESS) -> Tensor:
     """Compute the soft Dice loss Σ|p − t| / (Σp + Σt), computed over the batch, not per image.
 
     For binary targets this equals 1 − 2·Σpt / (Σp + Σt). For fractional targets that form is not lowest at p = t; this
@@ -107,17 +117,21 @@ def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
     Args:
         probability: (n, classes, h, w) float32, 0 to 1.
         target: (n, classes, h, w) float32, 0 to 1.
+        ranks: the processes that share the batch.
 
     Returns:
         A float32 scalar, 0 to 1: the mean over the classes. A class without a pixel in the target counts as 0.
     """
     dims = (0, 2, 3)
     true = target.sum(dim=dims)
-    loss = (probability - target).abs().sum(dim=dims) / (probability.sum(dim=dims) + true).clamp(min=_EPSILON)
-    return (loss * (true > 0)).mean()
+    difference = (probability - target).abs().sum(dim=dims)
+    true, difference, total = ranks.sum(torch.stack([true, difference, probability.sum(dim=dims) + true]))
+    loss = difference / total.clamp(min=_EPSILON)
+    mean: Tensor = (loss * (true > 0)).mean()
+    return mean
 
 
-def boundary_weight(target: Tensor, extra: float) -> Tensor:
+def boundary_weight(target: Tensor, extra: float, ranks: Ranks = ONE_PROCESS) -> Tensor:
     """Compute a weight per pixel that is higher at the boundary of the mask, where most errors are.
 
     The weight is 1 + extra · 4p(1 − p). p is the local mean of the target in a 7×7 window: 1/2 on a straight edge, 0 or
@@ -126,13 +140,14 @@ def boundary_weight(target: Tensor, extra: float) -> Tensor:
     Args:
         target: (n, c, h, w) float, 0 to 1.
         extra: additional weight on a straight edge.
+        ranks: the processes that share the batch.
 
     Returns:
         (n, c, h, w) float with mean 1, so that the terms of the loss keep their proportion.
     """
     p = box_mean(target)
     weight = torch.addcmul(p, p, p, value=-1).mul_(4 * extra).add_(1)
-    return weight.div_(weight.mean())
+    return weight.div_(ranks.mean(weight.mean()))
 
 
 def box_mean(x: Tensor) -> Tensor:

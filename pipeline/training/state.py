@@ -19,6 +19,8 @@ from pipeline.models.zoo import SegmentationModel, build_model
 from pipeline.paths import ALL, Fold
 from pipeline.recipe import Recipe, TrainConfig
 from pipeline.training.optimizer import build_optimizer
+from pipeline.training.parallel_model import parallelize
+from pipeline.training.ranks import ONE_PROCESS, Ranks
 
 
 @dataclass
@@ -30,6 +32,8 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema_model: SegmentationModel | None
     """Exponential moving average of the model; None if ``train.ema_decay`` is 0."""
+    parallel_model: nn.Module
+    """The same model for training steps: it averages the gradients over the ranks."""
     step: int = 0
     seconds: float = 0.0
     """Time of the whole training with its validations."""
@@ -98,20 +102,28 @@ def init_state(recipe: Recipe, classes: Classes, device: ComputeDevice, fold: Fo
     if recipe.train.compile:
         model.compile()
     scaler = torch.amp.GradScaler(device.device.type, enabled=device.needs_grad_scaler)
-    return TrainState(model, optimizer, scaler, ema_model)
+    return TrainState(model, optimizer, scaler, ema_model, parallel_model=model)
 
 
-def resume_state(state: TrainState, checkpoint: Path) -> None:
-    """Load a checkpoint into a fresh state.
+def resume_state(state: TrainState, checkpoint: Path, ranks: Ranks = ONE_PROCESS) -> None:
+    """Load a checkpoint into a fresh state, on every rank from the file of the main process.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another network.
     """
     try:
-        state.load_state_dict(load_checkpoint(checkpoint))
+        state.load_state_dict(ranks.broadcast(load_checkpoint(checkpoint) if ranks.is_main else {}))
     except (KeyError, RuntimeError, ValueError) as error:
         what = f"belongs to another network ({str(error)[:120]})"
         raise UserError(checkpoint, what, "delete it to train from the start") from None
+
+
+def parallelize_state(state: TrainState, recipe: Recipe, device: ComputeDevice, ranks: Ranks) -> None:
+    """Let the training steps of a state, fresh or resumed, average over the ranks."""
+    state.parallel_model = parallelize(state.model, device, ranks)
+    if not ranks.is_main:
+        # Dropout differs between the ranks. The main process goes on with the random numbers of its checkpoint.
+        torch.manual_seed(hash((recipe.seed, state.step, ranks.rank)))
 
 
 def learning_rate_at(step: int, total: int, config: TrainConfig) -> float:
@@ -160,7 +172,7 @@ def train_step(
             pixels.
     """
     with device.autocast():
-        logits = state.model(images)
+        logits = state.parallel_model(images)
     value = loss(logits, target)
     state.scaler.scale(value).backward()
     if config.max_grad_norm:

@@ -1,5 +1,6 @@
 """Score a model on its validation images at their native size, during a training."""
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.metrics import Metric
 from pipeline.models.classes import Classes
 from pipeline.models.device import ComputeDevice, to_device
 from pipeline.models.zoo import SegmentationModel
+from pipeline.training.ranks import ONE_PROCESS, Ranks
 
 DRAWN_SAMPLES = 4
 
@@ -30,43 +32,49 @@ def validate_model(
     classes: Classes,
     metric: Metric,
     postprocess: Postprocess,
+    ranks: Ranks = ONE_PROCESS,
 ) -> tuple[dict[str, float], np.ndarray]:
     """Compute the metric and the pixel accuracy, without test-time augmentation.
 
     Args:
         model: the model; it is put into evaluation mode.
-        loader: batches from `pipeline.data.dataset.validation_loader`.
-        samples: number of images that the loader yields.
+        loader: batches from `pipeline.data.dataset.validation_loader`; of several ranks, each yields every
+            `world_size`-th image, beginning with its own number.
+        samples: number of images that the loaders of all ranks yield.
         device: device of the model.
         classes: classes of the model.
         metric: metric of the competition.
         postprocess: thresholds and rules.
+        ranks: the processes that validate.
 
     Returns:
         Means over images and classes, ``{metric.name: ..., "accuracy": ...}``, with several classes also
         ``{"dice/<class>": ...}``; and a drawing (h, w, 3) uint8 RGB of a few predictions and their errors.
     """
     model.eval()
-    scores: list[np.ndarray] = []
-    accuracies: list[float] = []
+    results: list[tuple[np.ndarray, float]] = []
     drawn = set(np.linspace(0, samples - 1, DRAWN_SAMPLES).astype(int).tolist())
-    rows = []
-    for images, truths in tqdm(iterate(loader), desc="validate", total=len(loader), unit="batch", leave=False):
+    rows: list[tuple[int, list[np.ndarray]]] = []
+    bar = tqdm(total=len(loader), desc="validate", unit="batch", leave=False, disable=not ranks.is_main)
+    for images, truths in iterate(loader):
         with device.autocast():
             logits = model(to_device(images, device))
         probabilities = classes.probabilities(logits)
         for image, small, truth in zip(images, probabilities, truths, strict=True):
             masks = binarize(upsample(small[None], truth.masks.shape[1:])[0], postprocess)
-            if len(scores) in drawn:
-                rows.append(_draw_sample(image, masks, truth))
-            scores.append(metric.score(masks, truth))
+            number = ranks.rank + len(results) * ranks.world_size
+            if number in drawn:
+                rows.append((number, _draw_sample(image, masks, truth)))
             true = torch.from_numpy(truth.masks).to(masks.device, non_blocking=True)
-            accuracies.append(float((masks == true).double().mean()))
+            results.append((metric.score(masks, truth), float((masks == true).double().mean())))
+        bar.update()
+    bar.close()
+    scores, accuracies = zip(*ranks.gather(results), strict=True)
     by_class = np.mean(scores, axis=0)
     result = {metric.name: float(by_class.mean()), "accuracy": float(np.mean(accuracies))}
     if classes.names:
         result |= {f"{metric.name}/{name}": float(value) for name, value in zip(classes.names, by_class, strict=True)}
-    return result, tile_images(rows)
+    return result, tile_images([row for _, row in sorted(ranks.gather(rows), key=itemgetter(0))])
 
 
 def _draw_sample(image: Tensor, masks: Tensor, truth: Truth) -> list[np.ndarray]:

@@ -10,7 +10,8 @@ PYTHON      ?= python3
 SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(GIVEN)),--seed "$$SEED")
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
-  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT
+  WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT \
+  GPUS CLUSTER SHARD
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -26,6 +27,9 @@ $(RULES): $(wildcard competitions/*.toml) pipeline/rules.py pipeline/stages.py p
 endif
 PY  := .venv/bin/python
 RUN := $(PY) -m scripts
+# By default torchrun keeps its store over a restart, in which processes find the addresses of those that died.
+TRAIN := $(if $(GPUS),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(PY) -m torch.distributed.run --standalone \
+  --nproc-per-node "$$GPUS" --max-restarts 3 -m scripts.train,$(RUN).train)
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
@@ -48,14 +52,15 @@ lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requiremen
 new: .venv/ready ; $(RUN).new $(DATA_OPTIONS) ## draft competitions/COMPETITION.toml from the files in DATA
 check: .venv/ready ; $(RUN).check $(DATA_OPTIONS) ## check every image, mask and CSV of the data
 folds: $(FOLDS_CSV) ## split the training images by group
-train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing
-train-all: $(TRAINED) ## train every fold, of every recipe in RECIPE=a+b
+train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing [GPUS=2: on both]
+train-all: $(if $(GPUS)$(CLUSTER),trained-in-parallel,$(TRAINED)) ## train every fold, of every recipe in RECIPE=a+b [GPUS, CLUSTER]
+trained-in-parallel: $(FOLDS_CSV)
+	$(RUN).train_all $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" --gpus "$$GPUS" --cluster "$$CLUSTER" $(SET_OPTIONS)
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
 predict: $(SUBMISSION_CSV) ## predict the test set and write a checked submission [ALLOW_BROKEN]
 folds train train-all evaluate predict:
 	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
-score: $(SUBMISSION_CSV) ## score the submission where the true masks are known
-	$(RUN).score $(SUBMISSION_CSV) $(DATA_OPTIONS)
+score: $(SUBMISSION_CSV) ; $(RUN).score $(SUBMISSION_CSV) $(DATA_OPTIONS) ## score it where the true masks are known
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
 gain: .venv/ready ; $(RUN).gain "$$FILES" ## difference of two: FILES="before/oof.csv after/oof.csv"

@@ -219,17 +219,31 @@ def submission_spool(submission: Path) -> Path:
     return submission.with_name(f".{submission.name}.rows")
 
 
+def submission_part(submission: Path, number: int, count: int) -> Path:
+    """Return the rows of part `number` (from 1) of `count`: ``x.csv.gz`` -> ``x.part-3-of-16.rows``."""
+    return submission_metadata(submission).with_suffix(f".part-{number}-of-{count}.rows")
+
+
+def submission_part_done(submission: Path, number: int, count: int) -> Path:
+    """Return the file that marks a part as complete."""
+    return submission_part(submission, number, count).with_suffix(".done.json")
+
+
+def find_submission_parts(submission: Path) -> list[tuple[int, int]]:
+    """List (number, count) of the parts of a submission that exist."""
+    start = submission_metadata(submission).stem + ".part-"
+    names = [path.name for path in submission.parent.glob("*.rows") if path.name.startswith(start)]
+    fields = [name[len(start) : -len(".rows")].partition("-of-") for name in names]
+    return [(int(number), int(count)) for number, _, count in fields]
+
+
 def submission_lock(submission: Path) -> Path:
     """Return the lock file of a prediction, which exists while the prediction runs."""
     return submission.with_name(f".{submission.name}.lock")
 
 
 def report_folder(name: str) -> Path:
-    """Return the folder of a report, ``reports/<name>``; the page in it is ``index.html``.
-
-    Args:
-        name: that of a run, of a submission, or of two with ``-vs-`` between them.
-    """
+    """Return ``reports/<name>``, the folder of a page ``index.html``; two names are joined with ``-vs-``."""
     return REPORTS / name
 
 

@@ -118,5 +118,7 @@ def _scope_rule(stamp: Path) -> str:
 def _rule(stage: Stage, options: str, *more: Path | str) -> str:
     # The options come first, because a mistake in a recipe should show before the images are read.
     needs = _join([*more, *stage.needs])
-    command = _join([f"$(RUN).{stage.script}", options, *stage.options])
+    # TRAIN starts several processes where GPUS is given.
+    start = "$(TRAIN)" if stage.script == "train" else f"$(RUN).{stage.script}"
+    command = _join([start, options, *stage.options])
     return f"{stage.target}: {needs} | .venv/ready\n\t{command}\n"

@@ -48,6 +48,7 @@ AllowBrokenOption = Annotated[
         help="Accept a file with fallback masks for broken images; without it, exit code 3.",
     ),
 ]
+ShardOption = Annotated[str, typer.Option("--shard", help="Predict a part, such as 3/16, for scripts.merge.")]
 MinutesOption = Annotated[float | None, typer.Option(help="Stop after this time, with exit code 3.")]
 
 

@@ -1,9 +1,8 @@
 """Predict the test set with all trained folds and write a checked submission."""
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +16,7 @@ from scripts.common import (
     RunSeedOption,
     RunSetOption,
     RunsOption,
+    ShardOption,
     run,
 )
 
@@ -32,6 +32,7 @@ def main(
     minutes: MinutesOption = None,
     allow_broken: AllowBrokenOption = False,
     best_effort: Annotated[bool, typer.Option("--best-effort", help="Write a file in any case.")] = False,
+    shard: ShardOption = "",
     overrides: RunSetOption = None,
     seed: RunSeedOption = None,
 ) -> None:
@@ -40,19 +41,19 @@ def main(
     from pipeline.competition import load_competition
     from pipeline.options import parse_data, parse_folds
     from pipeline.overrides import given_overrides, load_run_recipes
+    from pipeline.shard import parse_shard
 
     chosen, runs_folders = load_competition(competition), paths.runs_folders(competition, recipe, runs)
     recipes = load_run_recipes(recipe, runs_folders, given_overrides(overrides, seed))
-    numbers = parse_folds(folds, chosen.folds)
+    numbers, part = parse_folds(folds, chosen.folds), parse_shard(shard)
     results, path = runs or paths.runs_folder(competition, recipe), out or paths.submission_csv(competition, recipe)
+    from pipeline.evaluation.predict import predict_as_evaluated as predict
 
-    from pipeline.evaluation.predict import predict_as_evaluated
-
-    predict = partial(predict_as_evaluated, allow_broken=allow_broken, best_effort=best_effort)
-    predict = partial(predict, threshold=threshold, minutes=minutes)
-    if not predict(chosen, recipes, parse_data(data, competition), runs_folders, numbers, results, path):
+    options: dict[str, Any] = {"threshold": threshold, "minutes": minutes, "shard": part, "best_effort": best_effort}
+    options["allow_broken"] = allow_broken
+    if not predict(chosen, recipes, parse_data(data, competition), runs_folders, numbers, results, path, **options):
         sys.exit(3)
-    print(path)
+    print(paths.submission_part(path, part.number, part.count) if part else path)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pipeline.inference.submission import write_submission
 from pipeline.metrics import load_metric
 from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
+from pipeline.shard import Shard
 
 
 def predict_as_evaluated(
@@ -27,6 +28,8 @@ def predict_as_evaluated(
     minutes: float | None = None,
     allow_broken: bool = False,
     best_effort: bool = False,
+    shard: Shard | None = None,
+    merge: bool = False,
 ) -> bool:
     """Write a submission of some folds of one recipe or an ensemble of recipes.
 
@@ -45,6 +48,8 @@ def predict_as_evaluated(
         minutes: stop after this time and keep the finished rows.
         allow_broken: see `pipeline.inference.submission.write_submission`.
         best_effort: see `pipeline.inference.submission.write_submission`.
+        shard: see `pipeline.inference.submission.write_submission`.
+        merge: see `pipeline.inference.submission.write_submission`.
 
     Returns:
         Whether the submission is finished.
@@ -83,4 +88,6 @@ def predict_as_evaluated(
         minutes=minutes,
         allow_broken=allow_broken,
         best_effort=best_effort,
+        shard=shard,
+        merge=merge,
     )

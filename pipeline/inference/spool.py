@@ -31,7 +31,7 @@ class RowSpool:
         """Id -> doubt of each class, for finished images where it is known."""
         self.filled: dict[str, ImageRows] = {}
         """Rows of images that cannot be predicted. They are not written, so that the next call tries again."""
-        self._first_line = ("# " + json.dumps(made_by) + "\n").encode()
+        self._first_line = first_line(made_by)
         if not self._resume():
             write_text(self.path, self._first_line.decode())
 
@@ -91,6 +91,11 @@ class RowSpool:
                     end += len(line)
             file.truncate(end)
         return True
+
+
+def first_line(made_by: Mapping[str, object]) -> bytes:
+    """Return the first line of a spool whose rows are made by these values."""
+    return ("# " + json.dumps(made_by) + "\n").encode()
 
 
 def _parse_line(line: bytes) -> tuple[str, list[float]] | None:

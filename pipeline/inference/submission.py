@@ -22,6 +22,7 @@ from pipeline.inference.broken import BrokenImages, fallback_masks
 from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, default_postprocess
 from pipeline.inference.rows import ImageRows, RowEncoder
+from pipeline.inference.shards import join_parts, mark_done
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
@@ -33,9 +34,11 @@ from pipeline.paths import (
     submission_doubts,
     submission_lock,
     submission_metadata,
+    submission_part,
     submission_spool,
 )
 from pipeline.recipe import Recipe, ensemble_name
+from pipeline.shard import Shard
 from pipeline.submission.check import check_submission, reference_ratios
 from pipeline.submission.doubts import write_doubts
 from pipeline.submission.shapes import expected_shapes
@@ -56,6 +59,8 @@ def write_submission(
     minutes: float | None = None,
     allow_broken: bool = False,
     best_effort: bool = False,
+    shard: Shard | None = None,
+    merge: bool = False,
 ) -> bool:
     """Predict the test set with an ensemble of recipes, write the rows and check the file.
 
@@ -75,9 +80,11 @@ def write_submission(
         allow_broken: accept a file with filled rows.
         best_effort: write a file in any case, for notebooks whose only result is the file: fill also the rows for which
             the time was not enough, and only log the problems that the check finds. Implies `allow_broken`.
+        shard: predict only this part of the images, into `submission_part(out)`, for a later call with `merge`.
+        merge: take the rows of all parts, which must be complete, instead of predicting.
 
     Returns:
-        Whether the file is finished.
+        Whether the file, or the part, is finished.
 
     Raises:
         BrokenImagesError: images cannot be predicted; the file is complete but keeps its rejected name.
@@ -101,19 +108,28 @@ def write_submission(
         "images": fingerprint_ids(samples),
     }
     busy = f"another process is predicting {out.name}"
-    with raise_on_sigterm(), lock(submission_lock(out), busy, keep=False):
+    target = submission_part(out, shard.number, shard.count) if shard else out
+    with raise_on_sigterm(), lock(submission_lock(target), busy, keep=False):
+        parts = join_parts(out, submission_spool(out), made_by, [sample.id for sample in samples]) if merge else []
+        samples = list(shard.select(samples)) if shard else samples
         headers = read_headers(samples)
-        log.info("%s: %s", out, headers.describe())
-        spool = RowSpool(submission_spool(out), made_by)
-        if spool.done:
-            log.info("%s: resumes after %d finished rows", out, len(spool.done))
-        task = _Task(competition, samples, headers, postprocess, spool, out)
+        log.info("%s: %s", target, headers.describe())
+        spool = RowSpool(target if shard else submission_spool(out), made_by)
+        if spool.done and not merge:
+            log.info("%s: resumes after %d finished rows", target, len(spool.done))
+        task = _Task(competition, samples, headers, postprocess, spool, target)
         try:
             device = choose_prediction_device(recipes)
             members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
             broken = task.predict(members, [weight for *_, weight in used], minutes)
-            if best_effort or len(spool.done) + len(broken.unreadable) == len(samples):
+            finished = len(spool.done) + len(broken.unreadable) == len(samples)
+            if shard and finished:
+                mark_done(out, shard, sorted(broken.unreadable))
+                return True
+            if not shard and (best_effort or finished):
                 task.finish(data, broken, made_by | dict(metadata or {}), allow_broken or best_effort, best_effort)
+                for part in parts:
+                    part.unlink(missing_ok=True)
                 return True
         except (KeyboardInterrupt, SystemExit):
             task.log_stopped()
@@ -193,7 +209,8 @@ class _Task:
         broken.require_allowed(candidate, len(self.samples), allow_broken)
         description = {**metadata, "commit": git_commit(), "filled": sorted(self.spool.filled)}
         write_text(submission_metadata(self.out), json.dumps(description, indent=1) + "\n")
-        doubts = {(id, n): doubt for id, values in self.spool.doubts.items() for n, doubt in enumerate(values)}
+        predicted = [sample.id for sample in self.samples if sample.id in self.spool.doubts]
+        doubts = {(id, n): doubt for id in predicted for n, doubt in enumerate(self.spool.doubts[id])}
         write_doubts(submission_doubts(self.out), doubts)
         candidate.replace(self.out)
         self.spool.remove()

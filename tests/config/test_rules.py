@@ -119,13 +119,13 @@ runs/cars-a/.options: recipes/a.toml $(if $(strip $(SET_OPTIONS)),FORCE) | .venv
 \t@$(RUN).options --competition cars --recipe a $(SET_OPTIONS)
 
 runs/cars-a/fold0/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold 0
+\t$(TRAIN) $(DATA_OPTIONS) --recipe a --fold 0
 
 runs/cars-a/fold1/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold 1
+\t$(TRAIN) $(DATA_OPTIONS) --recipe a --fold 1
 
 runs/cars-a/foldall/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready
-\t$(RUN).train $(DATA_OPTIONS) --recipe a --fold all
+\t$(TRAIN) $(DATA_OPTIONS) --recipe a --fold all
 
 runs/cars-a/.scope: FORCE
 \t@mkdir -p $(@D); printf '%s\\n' "$$DATA" "$$FOLDS" | cmp -s - $@ || printf '%s\\n' "$$DATA" "$$FOLDS" > $@

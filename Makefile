@@ -11,7 +11,7 @@ SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(G
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT \
-  GPUS CLUSTER SHARD
+  GPUS SHARD FLIPS
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -27,19 +27,20 @@ $(RULES): $(wildcard competitions/*.toml) pipeline/rules.py pipeline/stages.py p
 endif
 PY  := .venv/bin/python
 RUN := $(PY) -m scripts
-# By default torchrun keeps its store over a restart, in which processes find the addresses of those that died.
+# By default torchrun keeps its store over a restart; there processes find the addresses of those that died.
 TRAIN := $(if $(GPUS),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(PY) -m torch.distributed.run --standalone \
   --nproc-per-node "$$GPUS" --max-restarts 3 -m scripts.train,$(RUN).train)
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
-.PHONY: FORCE help setup lock new check folds train train-all evaluate predict score estimate gain blend \
-  overlay report compare watch serve pictures download account submit scores leaderboard kernel \
-  kaggle-standin demo test test-fast lint format mutate bench fuzz torture audit architecture clean clean-all
+.PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part merge \
+  score estimate gain blend overlay report compare watch serve pictures download account submit scores \
+  leaderboard kernel kaggle-standin demo clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile tests/tools.mk | \
+	  awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 setup: .venv/ready ## install the packages into .venv (done automatically)
 .venv/ready: requirements.lock
@@ -47,20 +48,22 @@ setup: .venv/ready ## install the packages into .venv (done automatically)
 	$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 	$(PY) -m uv pip sync --quiet --compile-bytecode --require-hashes --python $(PY) requirements.lock
 	@touch $@
-lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
-	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock
 new: .venv/ready ; $(RUN).new $(DATA_OPTIONS) ## draft competitions/COMPETITION.toml from the files in DATA
 check: .venv/ready ; $(RUN).check $(DATA_OPTIONS) ## check every image, mask and CSV of the data
 folds: $(FOLDS_CSV) ## split the training images by group
 train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing [GPUS=2: on both]
-train-all: $(if $(GPUS)$(CLUSTER),trained-in-parallel,$(TRAINED)) ## train every fold, of every recipe in RECIPE=a+b [GPUS, CLUSTER]
-trained-in-parallel: $(FOLDS_CSV)
-	$(RUN).train_all $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" --gpus "$$GPUS" --cluster "$$CLUSTER" $(SET_OPTIONS)
+train-all: $(if $(GPUS),side-by-side,$(TRAINED)) ## train every fold, of every recipe in RECIPE=a+b [GPUS=2]
+side-by-side: ## train-all with GPUS: a GPU for each fold, the others wait for a free one
+	+@TQDM_DISABLE=1 GPU_SLOTS="$$GPUS" $(MAKE) --no-print-directory -k -j "$$GPUS" train-all GPUS=
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
-predict: $(SUBMISSION_CSV) ## predict the test set and write a checked submission [ALLOW_BROKEN]
+predict: $(if $(SHARD),predict-part,$(SUBMISSION_CSV)) ## predict the test set, checked [ALLOW_BROKEN]
+predict-part: .venv/ready ## predict a part, SHARD=1/4, on one of several machines
+	$(RUN).predict $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" --shard "$$SHARD"
+merge: .venv/ready ## join the parts of all machines to the submission
+	$(RUN).merge $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS"
 folds train train-all evaluate predict:
 	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
-score: $(SUBMISSION_CSV) ; $(RUN).score $(SUBMISSION_CSV) $(DATA_OPTIONS) ## score it where the true masks are known
+score: $(SUBMISSION_CSV) ; $(RUN).score $< $(DATA_OPTIONS) ## score it where the true masks are known
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
 gain: .venv/ready ; $(RUN).gain "$$FILES" ## difference of two: FILES="before/oof.csv after/oof.csv"
@@ -94,22 +97,13 @@ kaggle-standin: .venv/ready ## run a local stand-in for Kaggle that offers DATA 
 	$(PY) -m tests.standin $(DATA_OPTIONS)
 demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score \
-	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED=
+	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED= GPUS= SHARD=
 	$(RUN).demo
 data/demo/solution.csv: | .venv/ready ; $(RUN).render --out data/demo
-test: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal ## run all tests
-test-fast: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal -m "not slow" ## run the fast tests
-lint: .venv/ready ; $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy ## check style
-format: .venv/ready ; $(PY) -m ruff format . && $(PY) -m ruff check --fix . ## format the code
-mutate: .venv/ready ; $(PY) -m tests.mutants ## run mutation tests on the pure functions
-bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time all stages, or STAGE=text
-fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
-	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
-torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random
-audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
-architecture: .venv/ready ; $(RUN).draw_architecture ## draw docs/architecture.svg from the imports
 clean: ## delete what the demonstration and the tests made
 	rm -rf data/demo runs/demo folds/demo.csv submissions/demo.* overlays/demo reports/demo \
 	  .make .*_cache .hypothesis
 clean-all: clean ## delete the installed packages too; data, runs and submissions stay
 	rm -rf .venv
+
+include tests/tools.mk

@@ -32,6 +32,15 @@ def processor_name() -> str:
     return name or platform.processor() or platform.machine()
 
 
+def count_gpus() -> int:
+    """Return the number of GPUs that nvidia-smi lists."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
 def available_memory() -> int:
     """Return the bytes of memory that are free for this process; 0 if unknown."""
     try:

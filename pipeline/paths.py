@@ -224,11 +224,6 @@ def submission_part(submission: Path, number: int, count: int) -> Path:
     return submission_metadata(submission).with_suffix(f".part-{number}-of-{count}.rows")
 
 
-def submission_part_done(submission: Path, number: int, count: int) -> Path:
-    """Return the file that marks a part as complete."""
-    return submission_part(submission, number, count).with_suffix(".done.json")
-
-
 def find_submission_parts(submission: Path) -> list[tuple[int, int]]:
     """List (number, count) of the parts of a submission that exist."""
     start = submission_metadata(submission).stem + ".part-"
@@ -240,6 +235,11 @@ def find_submission_parts(submission: Path) -> list[tuple[int, int]]:
 def submission_lock(submission: Path) -> Path:
     """Return the lock file of a prediction, which exists while the prediction runs."""
     return submission.with_name(f".{submission.name}.lock")
+
+
+def gpu_lock(device: str) -> Path:
+    """Return the lock file of a GPU, ``.make/gpu0.lock``."""
+    return Path(".make") / f"gpu{device}.lock"
 
 
 def report_folder(name: str) -> Path:

@@ -32,6 +32,7 @@ def main(
     """Train one fold and write its weights. The same command resumes an interrupted training."""
     from pipeline import paths
     from pipeline.competition import load_competition
+    from pipeline.gpu_slots import take_gpu
     from pipeline.options import parse_data
     from pipeline.overrides import given_overrides, load_run_recipe
 
@@ -41,11 +42,12 @@ def main(
     target = paths.fold_run(folder, number)
     table = folds_csv or paths.folds_csv(competition)
 
-    # Imported after the files are read, so that a mistake in them shows at once: torch takes seconds.
-    from pipeline.training.fold import train_fold
+    with take_gpu():
+        # Imported after the files are read, so that a mistake in them shows at once: torch takes seconds.
+        from pipeline.training.fold import train_fold
 
-    if not train_fold(chosen, wanted, parse_data(data, competition), table, number, target, minutes):
-        sys.exit(3)
+        if not train_fold(chosen, wanted, parse_data(data, competition), table, number, target, minutes):
+            sys.exit(3)
     print(target.weights)
 
 

@@ -98,7 +98,7 @@ def test_lock_pins_every_requirement_with_hashes():
 
 def test_lock_is_made_from_the_development_requirements():
     assert "requirements-dev.txt -o requirements.lock" in (ROOT / "requirements.lock").read_text()[:400]
-    lock_rule = re.search(r"^lock:.*\n(?:\t.*\n)+", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    lock_rule = re.search(r"^lock:.*\n(?:\t.*\n)+", (ROOT / "tests" / "tools.mk").read_text(), flags=re.MULTILINE)
     assert lock_rule
     assert "requirements-dev.txt -o requirements.lock" in lock_rule[0]
 
@@ -147,5 +147,5 @@ def test_checks_run_the_same_commands_everywhere():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert re.findall(r"run: (.+)", workflow) == ["make setup", "make lint", "make test"]
     hooks = re.findall(r"entry: make (\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
-    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "tests" / "tools.mk").read_text(), flags=re.MULTILINE)
     assert set(hooks) == {"lint", "test-fast"} <= set(targets)

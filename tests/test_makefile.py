@@ -18,7 +18,8 @@ from pipeline.paths import analysis_json, evaluation_json, fold_run, folds_csv, 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "Makefile").read_text()
+FILES = ("Makefile", "tests/tools.mk")
+TEXT = "\n".join((ROOT / name).read_text() for name in FILES)
 VALUES = re.search(r"^VALUES :=((?:.*\\\n)*.*)", TEXT, re.M)[1].replace("\\", " ").split()
 # Without its packages, because the rules are written before anything is installed. It also starts faster.
 PYTHON = f"{sys.executable} -S"
@@ -77,8 +78,9 @@ HOSTILE = [
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Makefile in a folder of its own, with a Python that only records its arguments. Read only."""
     folder = tmp_path_factory.mktemp("makefile")
-    for name in ("Makefile", "requirements.lock"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "tests").mkdir()
+    for name in (*FILES, "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
     for pattern in ("competitions/*.toml", "recipes/*.toml", "scripts/*.py", "pipeline/*.py"):
         for path in ROOT.glob(pattern):
             (folder / path.parent.name).mkdir(exist_ok=True)
@@ -456,11 +458,12 @@ class TestValues:
     @pytest.mark.parametrize("value", ["$(shell touch x)", "`touch x`", "$$(touch x);touch x #"])
     def test_no_target_runs_any_value(self, place, calls, source, value):
         """Every target with every variable, in one call of make."""
-        named = {"COMPETITION", "RECIPE", "FOLD", "FOLDS"}
+        named = {"COMPETITION", "RECIPE", "FOLD", "FOLDS", "GPUS"}
         free = [name for name in VALUES if name not in named]
         assert set(free) >= {"DATA", "DRY_RUN", "FORCE", "RESUME", "PREDICT", "ALLOW_BROKEN", "TARGET", "MINUTES"}
         goals = sorted(
-            set(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)) - {"clean", "clean-all", "new", "setup"}
+            set(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE))
+            - {"clean", "clean-all", "new", "setup", "side-by-side"}
         )
         given = dict.fromkeys(free, value)
         typed = [f"{name}={text}" for name, text in given.items()] if source == "command line" else []
@@ -470,6 +473,11 @@ class TestValues:
         assert fuzz[2:] == [value, value]
         (submit,) = [call for call in called if call[1] == "scripts.submit"]
         assert submit[-2:] == ["--dry-run", "--force"]
+        assert not (place / "x").exists()
+
+    @pytest.mark.parametrize("goal", ["train", "train-all"])
+    def test_number_of_gpus_runs_nothing(self, place, goal):
+        run_make(place, goal, "GPUS=$(shell touch x)`touch x`;touch x")
         assert not (place / "x").exists()
 
     def test_failed_blend_is_not_hidden_by_its_output(self, place):
@@ -569,6 +577,34 @@ class TestNames:
         assert not (place / "calls").exists()
 
 
+class TestGpus:
+    def test_one_fold_on_several_gpus_is_started_by_torchrun(self, calls):
+        (call,) = [call for call in calls("train", "GPUS=2") if "scripts.train" in call]
+        assert call[:7] == [
+            "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3",
+        ]  # fmt: skip
+        assert call[7:9] == ["-m", "scripts.train"]
+        assert call[-4:] == ["--recipe", "baseline", "--fold", "0"]
+
+    def test_folds_run_side_by_side_and_one_failure_leaves_the_others(self, place):
+        code = 'case "$2$*" in scripts.train*"fold 1") exit 1 ;; esac; test $2 != scripts.train || sleep 0.5'
+        write_python(
+            place, f"test $2 != scripts.train || echo $GPU_SLOTS $TQDM_DISABLE >> slots; {code}\n{WRITE_TARGET}"
+        )
+        started = time.monotonic()
+        done = run_make(place, "train-all", "GPUS=5")
+        assert done.returncode == 2
+        assert time.monotonic() - started < 2.5, "five trainings of half a second at once"
+        assert (place / "slots").read_text() == "5 1\n" * 5
+        trained = [fold_run(runs_folder("carvana", "baseline"), fold).weights for fold in range(5)]
+        assert [(place / weights).exists() for weights in trained] == [True, False, True, True, True]
+
+    def test_part_of_a_prediction_needs_nothing_else(self, calls):
+        (call,) = calls("predict", "SHARD=3/16")
+        assert call[1] == "scripts.predict"
+        assert option(call, "--shard") == "3/16"
+
+
 class TestTargets:
     def public_targets(self) -> set[str]:
         return set(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE))
@@ -584,7 +620,7 @@ class TestTargets:
         assert not (place / "calls").exists()
 
     def test_public_targets_are_phony(self):
-        (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
+        phony = " ".join(re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE))
         assert set(phony.replace("\\\n", " ").split()) - {"FORCE"} == self.public_targets()
 
     def test_file_named_like_a_target_is_no_result(self, make, place):
@@ -630,6 +666,6 @@ class TestTargets:
 
 
 def test_the_makefile_is_short():
-    lines = TEXT.splitlines()
+    lines = (ROOT / "Makefile").read_text().splitlines()
     assert len(lines) <= 110
     assert max(map(len, lines)) <= 110

@@ -11,8 +11,18 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, write_text
 from pipeline.inference.spool import RowSpool, first_line
-from pipeline.paths import find_submission_parts, submission_part, submission_part_done
+from pipeline.paths import find_submission_parts, submission_part
 from pipeline.shard import Shard
+
+
+def part_rows(out: Path, shard: Shard) -> Path:
+    """Return the file of the rows of a part of the submission `out`."""
+    return submission_part(out, shard.number, shard.count)
+
+
+def done_mark(out: Path, shard: Shard) -> Path:
+    """Return the file that marks a part as complete."""
+    return part_rows(out, shard).with_suffix(".done.json")
 
 
 def mark_done(out: Path, shard: Shard, unreadable: Sequence[str]) -> None:
@@ -23,7 +33,7 @@ def mark_done(out: Path, shard: Shard, unreadable: Sequence[str]) -> None:
         shard: the part.
         unreadable: ids of the images that cannot be predicted.
     """
-    write_text(submission_part_done(out, shard.number, shard.count), json.dumps({"unreadable": list(unreadable)}))
+    write_text(done_mark(out, shard), json.dumps({"unreadable": list(unreadable)}))
 
 
 def join_parts(out: Path, spool: Path, made_by: Mapping[str, object], ids: Sequence[str]) -> list[Path]:
@@ -50,12 +60,10 @@ def join_parts(out: Path, spool: Path, made_by: Mapping[str, object], ids: Seque
             file.writelines(_rows(out, shard, made_by, wanted))
     if wanted:
         id, shard = next(iter(wanted.items()))
-        part = submission_part(out, shard.number, shard.count)
+        part = part_rows(out, shard)
         what = f"has no row for {id}" + (f" and {len(wanted) - 1} other images" if len(wanted) > 1 else "")
         raise UserError(part, what, f"run `make predict SHARD={shard}` again")
-    return [
-        path(out, shard.number, shard.count) for shard in shards for path in (submission_part, submission_part_done)
-    ]
+    return [path(out, shard) for shard in shards for path in (part_rows, done_mark)]
 
 
 def _complete_division(out: Path) -> list[Shard]:
@@ -69,21 +77,21 @@ def _complete_division(out: Path) -> list[Shard]:
         raise UserError(out, what, "delete those of the division that you do not use")
     shards = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
     for shard in shards:
-        part = submission_part(out, shard.number, shard.count)
+        part = part_rows(out, shard)
         if shard not in found:
             raise UserError(part, "is missing", f"run `make predict SHARD={shard}`, or copy it here")
-        if not submission_part_done(out, shard.number, shard.count).exists():
+        if not done_mark(out, shard).exists():
             raise UserError(part, "is not complete", f"run `make predict SHARD={shard}` again: it resumes")
     return shards
 
 
 def _rows(out: Path, shard: Shard, made_by: Mapping[str, object], wanted: dict[str, Shard]) -> Iterator[bytes]:
     """Yield the lines of a part, and remove its images from `wanted`."""
-    path = submission_part(out, shard.number, shard.count)
+    path = part_rows(out, shard)
     try:
-        broken = json.loads(submission_part_done(out, shard.number, shard.count).read_text())["unreadable"]
+        broken = json.loads(done_mark(out, shard).read_text())["unreadable"]
     except (ValueError, KeyError, TypeError):
-        done = submission_part_done(out, shard.number, shard.count)
+        done = done_mark(out, shard)
         raise UserError(done, "is damaged", f"run `make predict SHARD={shard}` again") from None
     with path.open("rb") as file:
         if file.readline() != first_line(made_by):

@@ -22,7 +22,7 @@ from pipeline.inference.broken import BrokenImages, fallback_masks
 from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, default_postprocess
 from pipeline.inference.rows import ImageRows, RowEncoder
-from pipeline.inference.shards import join_parts, mark_done
+from pipeline.inference.shards import join_parts, mark_done, part_rows
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
@@ -34,7 +34,6 @@ from pipeline.paths import (
     submission_doubts,
     submission_lock,
     submission_metadata,
-    submission_part,
     submission_spool,
 )
 from pipeline.recipe import Recipe, ensemble_name
@@ -80,7 +79,7 @@ def write_submission(
         allow_broken: accept a file with filled rows.
         best_effort: write a file in any case, for notebooks whose only result is the file: fill also the rows for which
             the time was not enough, and only log the problems that the check finds. Implies `allow_broken`.
-        shard: predict only this part of the images, into `submission_part(out)`, for a later call with `merge`.
+        shard: predict only this part of the images, into `part_rows(out, shard)`, for a later call with `merge`.
         merge: take the rows of all parts, which must be complete, instead of predicting.
 
     Returns:
@@ -108,7 +107,7 @@ def write_submission(
         "images": fingerprint_ids(samples),
     }
     busy = f"another process is predicting {out.name}"
-    target = submission_part(out, shard.number, shard.count) if shard else out
+    target = part_rows(out, shard) if shard else out
     with raise_on_sigterm(), lock(submission_lock(target), busy, keep=False):
         parts = join_parts(out, submission_spool(out), made_by, [sample.id for sample in samples]) if merge else []
         samples = list(shard.select(samples)) if shard else samples

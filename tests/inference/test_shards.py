@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.inference.broken import BrokenImagesError
+from pipeline.inference.shards import done_mark, part_rows
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.submission import write_submission
 from pipeline.paths import (
     fold_run,
     submission_doubts,
     submission_metadata,
-    submission_part,
-    submission_part_done,
     submission_spool,
 )
 from pipeline.shard import Shard, parse_shard
@@ -104,8 +103,8 @@ class TestMerge:
 
     def test_overlap_is_refused(self, predict):
         out = predict("parts", shard=Shard(1, 2))
-        submission_part(out, 2, 2).write_bytes(submission_part(out, 1, 2).read_bytes())
-        submission_part_done(out, 2, 2).write_bytes(submission_part_done(out, 1, 2).read_bytes())
+        part_rows(out, Shard(2, 2)).write_bytes(part_rows(out, Shard(1, 2)).read_bytes())
+        done_mark(out, Shard(2, 2)).write_bytes(done_mark(out, Shard(1, 2)).read_bytes())
         with pytest.raises(UserError, match=r"has a row for omega_0\d\.jpg, which belongs to another part"):
             predict("parts", merge=True)
 
@@ -120,11 +119,11 @@ class TestMerge:
     def test_damaged_part_is_refused(self, predict):
         out = predict("parts", shard=Shard(1, 2))
         predict("parts", shard=Shard(2, 2))
-        part = submission_part(out, 1, 2)
+        part = part_rows(out, Shard(1, 2))
         part.write_bytes(part.read_bytes()[:-9])
         with pytest.raises(UserError, match=r"part-1-of-2\.rows: has no row for omega_0\d\.jpg; run `make predict"):
             predict("parts", merge=True)
-        submission_part_done(out, 2, 2).write_text("[]")
+        done_mark(out, Shard(2, 2)).write_text("[]")
         with pytest.raises(UserError, match=r"part-2-of-2\.done\.json: is damaged"):
             predict("parts", merge=True)
         assert predict("parts", shard=Shard(1, 2)) == predict("parts", shard=Shard(2, 2))

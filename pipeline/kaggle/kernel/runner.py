@@ -17,6 +17,7 @@ from pipeline import paths
 from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
+from pipeline.host import count_gpus
 from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files, link_mounted_data
 from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
 from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
@@ -149,15 +150,6 @@ def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: P
     write_mask_csv(output / NOTEBOOK_SUBMISSION, format, rows)
     log.info("%s: written", output / NOTEBOOK_SUBMISSION)
     return True
-
-
-def count_gpus() -> int:
-    """Return the number of GPUs that nvidia-smi lists."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
 def run_command(command: Sequence[str], gpu: int | None = None) -> int:

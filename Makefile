@@ -34,8 +34,8 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
 .PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part merge \
-  score estimate gain blend overlay report compare watch serve pictures download account submit scores \
-  leaderboard kernel kaggle-standin demo clean clean-all
+  score estimate gain blend overlay export report compare watch serve pictures download account submit \
+  scores leaderboard kernel kaggle-standin demo clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -59,8 +59,7 @@ evaluate: $(EVALUATION) ## score the out-of-fold predictions
 predict: $(if $(SHARD),predict-part,$(SUBMISSION_CSV)) ## predict the test set, checked [ALLOW_BROKEN]
 predict-part: .venv/ready ## predict a part, SHARD=1/4, on one of several machines
 	$(RUN).predict $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" --shard "$$SHARD"
-merge: .venv/ready ## join the parts of all machines to the submission
-	$(RUN).merge $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS"
+merge: .venv/ready ; $(RUN).merge $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" ## join the parts
 folds train train-all evaluate predict:
 	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
 score: $(SUBMISSION_CSV) ; $(RUN).score $< $(DATA_OPTIONS) ## score it where the true masks are known
@@ -71,6 +70,8 @@ blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [W
 	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
 overlay: .venv/ready ## predict images: IMG=file or folder [MODEL=weights or run]
 	$(RUN).overlay "$$IMG" --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL"
+export: .venv/ready ## write the network as ONNX and torch.export programs, checked [MODEL, FLIPS="none"]
+	$(RUN).export $(DATA_OPTIONS) --recipe "$$RECIPE" --weights "$$MODEL" --flips "$$FLIPS"
 report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, PRICE=2.5], or SUBMISSION=file
 	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
 	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
@@ -105,5 +106,4 @@ clean: ## delete what the demonstration and the tests made
 	  .make .*_cache .hypothesis
 clean-all: clean ## delete the installed packages too; data, runs and submissions stay
 	rm -rf .venv
-
 include tests/tools.mk

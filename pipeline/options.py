@@ -4,9 +4,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.recipe import Flip
 from pipeline.toml import split_assignments
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
@@ -61,6 +63,20 @@ def parse_price(text: str) -> float | None:
     if len(numbers) > 1 or numbers[0] < 0:
         raise UserError(f"--price '{text}'", "is not a price", "give one number, the price of an hour, such as 2.5")
     return numbers[0]
+
+
+def parse_flips(text: str) -> tuple[Flip, ...] | None:
+    """Convert ``"none horizontal"`` to the views of test-time augmentation; None if `text` is empty.
+
+    Raises:
+        UserError: a word is not a flip, or occurs twice.
+    """
+    words = text.replace(",", " ").split()
+    flips = tuple(flip for flip in get_args(Flip) if flip in words)
+    if len(flips) < len(words):
+        known = ", ".join(get_args(Flip))
+        raise UserError(f"--flips '{text}'", "is not a list of flips", f"give different ones of {known}")
+    return flips or None
 
 
 def parse_paths(texts: Sequence[str]) -> list[Path]:

@@ -237,6 +237,11 @@ def submission_lock(submission: Path) -> Path:
     return submission.with_name(f".{submission.name}.lock")
 
 
+def exported_model(competition: str, recipe: str) -> Path:
+    """Return ``exports/<competition>-<recipe>.onnx``; the other files of an export have other suffixes."""
+    return Path("exports") / f"{run_name(competition, recipe)}.onnx"
+
+
 def gpu_lock(device: str) -> Path:
     """Return the lock file of a GPU, ``.make/gpu0.lock``."""
     return Path(".make") / f"gpu{device}.lock"
@@ -289,11 +294,7 @@ def find_weights(source: Path) -> list[Path]:
 
 
 def default_weights(competition: str, recipe: str) -> Path:
-    """Return the runs of a recipe if one is finished, else the weights shipped for the competition.
-
-    Args:
-        competition: its name. Shipped weights of the competition that it is based on (``base`` in its file) count too.
-        recipe: its name.
+    """Return the runs of a recipe if one is finished, else the weights shipped for the competition or its ``base``.
 
     Raises:
         UserError: there are neither; the message lists the trained recipes.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,18 @@ from pipeline.models.device import ComputeDevice, choose_device, to_device
 from pipeline.models.fuse import fuse_batch_norms
 from pipeline.models.zoo import SegmentationModel
 from pipeline.recipe import Flip, Recipe
+
+
+class Predictor(Protocol):
+    """Predicts batches: an `Ensemble`, or an exported one."""
+
+    flips: Sequence[Flip]
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Predict images; see `Ensemble.predict`."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the mean of `predict`."""
 
 
 class Ensemble:
@@ -35,7 +47,8 @@ class Ensemble:
         classes: Classes = SINGLE_CLASS,
     ) -> None:
         self.models = models
-        self.flips = sorted(flips, key=lambda how: how != "none")  # the unflipped view first, for `predict`
+        # The unflipped view first, for `predict`.
+        self.flips: Sequence[Flip] = sorted(flips, key=lambda how: how != "none")
         self.device = device
         self.classes = classes
 
@@ -80,7 +93,7 @@ class Ensemble:
 class EnsembleMember(NamedTuple):
     """The models of one recipe in an ensemble of recipes."""
 
-    ensemble: Ensemble
+    ensemble: Predictor
     recipe: Recipe
     """Its input size and batch size are used: a batch that fits into memory for training fits for prediction."""
 

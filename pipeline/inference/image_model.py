@@ -17,6 +17,7 @@ from pipeline.data.masks import Size
 from pipeline.data.patterns import fill
 from pipeline.errors import UserError
 from pipeline.inference.ensemble import EnsembleMember, load_ensemble_member
+from pipeline.inference.onnx_model import OnnxEnsemble
 from pipeline.inference.postprocess import Postprocess, upsample
 from pipeline.inference.rows import RowEncoder
 from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
@@ -84,17 +85,36 @@ def load_image_model(source: Path, threshold: float | None = None) -> ImageModel
     """Load the weights that a path stands for.
 
     Args:
-        source: a weights file, a run, or a runs folder, whose folds are averaged.
+        source: a weights file, a run, a runs folder, whose folds are averaged, or an ONNX file of `make export`.
         threshold: threshold of the probability; the recipe's if None.
 
     Raises:
         UserError: there are no weights, or they cannot be read.
     """
+    if source.suffix == ".onnx":
+        return _load_onnx(source, threshold)
     weights = find_weights(source)
     recipe, metadata = read_weights_metadata(weights[0])
     log.info("%s: recipe %s, %s, commit %s", source, recipe.name, metadata.competition, metadata.commit or "unknown")
     device = choose_device(recipe.train.prediction_precision)
     member, _ = load_ensemble_member(weights, device)
+    return _with_competition(weights, member, metadata, device, threshold)
+
+
+def _load_onnx(source: Path, threshold: float | None) -> ImageModel:
+    ensemble = OnnxEnsemble(source)
+    member = EnsembleMember(ensemble, ensemble.recipe)
+    return _with_competition([source], member, ensemble.metadata, ensemble.device, threshold)
+
+
+def _with_competition(
+    weights: list[Path],
+    member: EnsembleMember,
+    metadata: WeightsMetadata,
+    device: ComputeDevice,
+    threshold: float | None,
+) -> ImageModel:
+    recipe = member.recipe
     try:
         competition = load_competition(metadata.competition)
     except UserError as error:

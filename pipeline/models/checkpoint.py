@@ -136,6 +136,15 @@ def read_weights_metadata(path: Path) -> tuple[Recipe, WeightsMetadata]:
         raise UserError(path, "no such file", "train it with `make train`, or name another file") from None
     except (OSError, SafetensorError) as error:
         raise UserError(path, f"is not a complete safetensors file ({error})", "train it again") from None
+    return parse_metadata(text, path)
+
+
+def parse_metadata(text: Mapping[str, str], path: Path) -> tuple[Recipe, WeightsMetadata]:
+    """Parse the strings in the header of a file with weights.
+
+    Raises:
+        UserError: one is missing, or the recipe is faulty.
+    """
     missing = {"recipe", *(field.name for field in fields(WeightsMetadata) if field.default is MISSING)} - text.keys()
     if missing:
         what = f"has no {', '.join(sorted(missing))} in its metadata"

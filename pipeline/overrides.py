@@ -45,6 +45,12 @@ def given_overrides(texts: Sequence[str] | None, seed: str | None) -> Overrides:
     return Overrides(" ".join(texts) if texts else None, seed)
 
 
+def command_options(texts: Sequence[str] | None, seed: str | None) -> list[str]:
+    """Return the options of a command line that give the same overrides."""
+    options = [] if texts is None else ["--set", " ".join(texts)]
+    return options if seed is None else [*options, "--seed", seed]
+
+
 def load_run_recipe(name: str, runs: Path, given: Overrides) -> tuple[Recipe, Overrides]:
     """Read a recipe with the overrides given, completed by those of the last training in a runs folder.
 

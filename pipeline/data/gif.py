@@ -64,8 +64,8 @@ def _decode_lzw(data: np.ndarray, position: int, bits: int, pixels: np.ndarray) 
                     return False
                 left = int(data[position])
                 position += 1
-            if position >= data.size:
-                return False
+                if position + left > data.size:
+                    return False
             buffer |= int(data[position]) << available
             available += 8
             position += 1

@@ -19,7 +19,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "parts": ("models", "metrics", "data", "synthetic"),
     "settings": ("recipe", "competition", "stages", "rules", "overrides", "options", "gpu_slots"),
     "places": ("config", "paths"),
-    "tools": ("files", "errors", "toml", "host", "interrupts", "parallel", "jit", "shard"),
+    "tools": ("files", "errors", "toml", "host", "interrupts", "parallel", "jit", "shard", "cluster"),
 }
 """Name of a floor -> its rooms from left to right; the top floor first."""
 

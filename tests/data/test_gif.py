@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,14 +41,16 @@ def test_same_pixels_as_pillow(pixels, interlace):
     assert np.array_equal(decoded, pixels)
 
 
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_damaged_files_are_read_as_pillow_does_or_left_to_it(data):
-    intact = gif_bytes(np.tile(np.arange(0, 250, 5, dtype=np.uint8).repeat(20), (30, 1)), optimize=False)
-    start = len(intact) - 500
-    damaged = bytearray(intact[: data.draw(st.integers(start + 1, len(intact)))])
-    position = data.draw(st.integers(start, len(damaged) - 1))
-    damaged[position] = data.draw(st.integers(0, 255))
+INTACT = gif_bytes(np.tile(np.arange(0, 250, 5, dtype=np.uint8).repeat(20), (30, 1)), optimize=False)
+START = len(INTACT) - 500
+
+
+@given(st.integers(START + 1, len(INTACT)), st.integers(0, 10**6), st.integers(0, 255))
+@example(4129, 4110 - START, 0)  # all pixels are there, but the last sub-block is cut
+@settings(max_examples=500, deadline=None)
+def test_damaged_files_are_read_as_pillow_does_or_left_to_it(length, place, value):
+    damaged = bytearray(INTACT[:length])
+    damaged[START + place % (length - START)] = value
     if (decoded := decode(bytes(damaged))) is not None:
         with Image.open(io.BytesIO(damaged)) as pil_image:
             assert np.array_equal(decoded, np.asarray(pil_image))

@@ -11,7 +11,7 @@ SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(G
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT \
-  GPUS SHARD FLIPS
+  GPUS CLUSTER SHARD FLIPS STORE
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -33,9 +33,9 @@ TRAIN := $(if $(GPUS),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(PY) -m torch.distri
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
-.PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part merge \
-  score estimate gain blend overlay export report compare watch serve pictures download account submit \
-  scores leaderboard kernel kaggle-standin demo clean clean-all
+.PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part \
+  cluster merge score estimate gain blend overlay export report compare watch serve download account \
+  submit scores leaderboard kernel kaggle-standin demo clean clean-all
 
 help: ## list the targets
 	@echo 'make TARGET [COMPETITION=carvana] [RECIPE=baseline] [DATA=folder] [FOLD=0] [FOLDS="0 1"] [SET="..."]'
@@ -52,13 +52,16 @@ new: .venv/ready ; $(RUN).new $(DATA_OPTIONS) ## draft competitions/COMPETITION.
 check: .venv/ready ; $(RUN).check $(DATA_OPTIONS) ## check every image, mask and CSV of the data
 folds: $(FOLDS_CSV) ## split the training images by group
 train: $(TRAINED_FOLD) ## train FOLD: a number, or "all" to validate on nothing [GPUS=2: on both]
-train-all: $(if $(GPUS),side-by-side,$(TRAINED)) ## train every fold, of every recipe in RECIPE=a+b [GPUS=2]
+train-all: $(or $(if $(CLUSTER),cluster),$(if $(GPUS),side-by-side),$(TRAINED)) ## train all folds [GPUS=2]
 side-by-side: ## train-all with GPUS: a GPU for each fold, the others wait for a free one
 	+@TQDM_DISABLE=1 GPU_SLOTS="$$GPUS" $(MAKE) --no-print-directory -k -j "$$GPUS" train-all GPUS=
 evaluate: $(EVALUATION) ## score the out-of-fold predictions
-predict: $(if $(SHARD),predict-part,$(SUBMISSION_CSV)) ## predict the test set, checked [ALLOW_BROKEN]
+predict: $(or $(if $(CLUSTER),cluster),$(if $(SHARD),predict-part),$(SUBMISSION_CSV)) ## predict, checked
 predict-part: .venv/ready ## predict a part, SHARD=1/4, on one of several machines
 	$(RUN).predict $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" --shard "$$SHARD"
+cluster: $(STAMPS) $(FOLDS_CSV) ## run train-all or predict on a Ray cluster, CLUSTER=local|auto|address
+	$(RUN).cluster "$(filter train-all predict,$(MAKECMDGOALS))" $(DATA_OPTIONS) --recipe "$$RECIPE" \
+	  --folds "$$FOLDS" --cluster "$$CLUSTER" $(SET_OPTIONS)
 merge: .venv/ready ; $(RUN).merge $(DATA_OPTIONS) --recipe "$$RECIPE" --folds "$$FOLDS" ## join the parts
 folds train train-all evaluate predict:
 	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
@@ -81,9 +84,6 @@ watch: .venv/ready ## show the curves of trainings, live, in a browser [RECIPE, 
 serve: .venv/ready ## page that predicts photos dropped on it [MODEL=weights or run, PORT=8000]
 	$(RUN).serve --competition "$$COMPETITION" --recipe "$$RECIPE" --weights "$$MODEL" \
 	  $(if $(PORT),--port "$$PORT")
-pictures: .venv/ready ## make the pictures of README and docs from the embedded data
-	@test -f runs/demo/evaluation.json || $(MAKE) --no-print-directory demo
-	$(RUN).pictures
 download: .venv/ready ; $(RUN).download $(DATA_OPTIONS) ## download, unpack and check the data; resumes
 account: .venv/ready ; @$(RUN).account ## check that there are Kaggle credentials
 submit: account $(if $(FILE),,$(SUBMISSION_CSV)) ## upload, wait for the score [MSG, DRY_RUN, FORCE, FILE]
@@ -98,7 +98,7 @@ kaggle-standin: .venv/ready ## run a local stand-in for Kaggle that offers DATA 
 	$(PY) -m tests.standin $(DATA_OPTIONS)
 demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score \
-	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED= GPUS= SHARD=
+	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED= GPUS= CLUSTER= SHARD=
 	$(RUN).demo
 data/demo/solution.csv: | .venv/ready ; $(RUN).render --out data/demo
 clean: ## delete what the demonstration and the tests made

@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 
 log = logging.getLogger(__name__)
 
+STAGES = ("train-all", "predict", "report")
 RETRIES = 3
 """Times that a task is run again after the loss of its process or machine, or after an exit code other than 0."""
 _PAUSE = 5.0
@@ -60,6 +61,17 @@ def run_on_cluster(commands: Mapping[str, Sequence[str]], address: str) -> dict[
             state = "is done" if codes[name] == 0 else f"ended with exit code {codes[name]}"
             log.info("%s: %s; %d of %d", name, state, len(codes), len(commands))
     return codes
+
+
+def parse_stage(text: str) -> str:
+    """Return the one stage that is named.
+
+    Raises:
+        UserError: it is none of `STAGES`, or there are several.
+    """
+    if text not in STAGES:
+        raise UserError(f"'{text}'", "is not a stage for a cluster", f"run one of {', '.join(STAGES)} at a time")
+    return text
 
 
 def count_slots(address: str) -> int:

@@ -9,13 +9,16 @@ from typing import get_args
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.recipe import Flip
+from pipeline.storage import is_url, mirror_data
 from pipeline.toml import split_assignments
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
 def parse_data(text: str, competition: str) -> Path:
-    """Return the data folder; ``data/<competition>`` if `text` is empty."""
+    """Return the data folder; ``data/<competition>`` if `text` is empty, a local mirror if it is the URL of a store."""
+    if is_url(text):
+        return mirror_data(text)
     return Path(text) if text else paths.data_folder(competition)
 
 

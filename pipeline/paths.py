@@ -25,6 +25,8 @@ from pipeline.toml import base_name, read_toml
 COMPETITIONS = Path("competitions")
 RECIPES = Path("recipes")
 DATA = Path("data")
+DATA_MIRRORS = DATA / ".mirrors"
+STORE_STATE = Path(".make") / "store.json"
 FOLDS = Path("folds")
 RUNS = Path("runs")
 SUBMISSIONS = Path("submissions")

@@ -65,6 +65,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
         f"$(error FOLDS={paths.ALL}: without validation images there is nothing to evaluate; set FOLD={paths.ALL})",
         "endif",
         f"RUNS := {runs}",
+        f"STAMPS := {_join(stamps)}",
         f"FOLDS_CSV := {paths.folds_csv(competition)}",
         f"TRAINED_FOLD := {_one_weights_file(competition, recipes)}",
         f"TRAINED := {_weights_files(competition, recipes, f'$(or $(FOLDS),{_join(folds)})')}",

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from pipeline.errors import UserError
 from pipeline.files import explain_os_error
+from pipeline.storage import stored_results
 
 # Torch's threads spin while they wait, which takes the cores from the data loader and makes training on a busy machine
 # several times slower. Must be set before torch is imported.
@@ -52,11 +54,13 @@ ShardOption = Annotated[str, typer.Option("--shard", help="Predict a part, such 
 MinutesOption = Annotated[float | None, typer.Option(help="Stop after this time, with exit code 3.")]
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], *, results: bool = False) -> None:
     """Run a script's `main` as a command line.
 
     A UserError, a full disk and a refused write are printed as one sentence to stderr, with exit code 1. Wrong usage
     exits with 2, SIGINT with 130, SIGTERM with 143. Every other exception is a bug and shows its traceback.
+
+    With `results`, runs, folds and submissions are kept in the store that the variable STORE names.
 
     Exit code 3 means that the work is kept but the result is not there yet; the last line says why and what to do.
     """
@@ -64,7 +68,8 @@ def run(main: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
-        app()
+        with stored_results() if results else nullcontext():
+            app()
     except UserError as error:
         if error.exit_code != 1:
             print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
 # Targets for who changes the project; CONTRIBUTING.md says when to use them.
 
-.PHONY: lock test test-fast lint format mutate bench fuzz torture audit architecture
+.PHONY: lock test test-fast lint format mutate bench fuzz torture audit architecture pictures
 
 test: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal ## run all tests
 test-fast: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal -m "not slow" ## run the fast tests
@@ -15,3 +15,6 @@ audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and l
 architecture: .venv/ready ; $(RUN).draw_architecture ## draw docs/architecture.svg from the imports
 lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
 	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock
+pictures: .venv/ready ## make the pictures of README and docs from the embedded data
+	@test -f runs/demo/evaluation.json || $(MAKE) --no-print-directory demo
+	$(RUN).pictures

@@ -106,6 +106,7 @@ ifneq ($(filter all,$(FOLDS)),)
 $(error FOLDS=all: without validation images there is nothing to evaluate; set FOLD=all)
 endif
 RUNS := runs/cars-a
+STAMPS := runs/cars-a/.options
 FOLDS_CSV := folds/cars.csv
 TRAINED_FOLD := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLD),0))
 TRAINED := $(patsubst %,runs/cars-a/fold%/weights.safetensors,$(or $(FOLDS),0 1))

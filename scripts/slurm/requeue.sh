@@ -1,8 +1,8 @@
 # Run a stage, and queue this task again if it was stopped: exit codes 3 and 143 mean that its work is kept.
 run_or_requeue() {
+  trap 'kill -TERM $!' TERM
   TQDM_DISABLE=1 "$@" &
   child=$!
-  trap 'kill -TERM "$child"' TERM
   wait "$child"
   code=$?
   # A signal ends the first wait, before the stage has saved.

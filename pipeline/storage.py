@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import UserError
-from pipeline.files import atomic_write, write_text
+from pipeline.files import atomic_write, lock, write_text
 from pipeline.paths import DATA_MIRRORS, FOLDS, RUNS, STORE_STATE, SUBMISSIONS
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,14 @@ def mirror_data(url: str) -> Path:
     store = _Store(url)
     name = f"{PurePosixPath(urlsplit(url).path).name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
     folder = DATA_MIRRORS / name
+    with lock(folder.with_suffix(".lock")):  # several processes of one stage need the same data
+        _mirror(store, folder)
+    return folder
+
+
+def _mirror(store: "_Store", folder: Path) -> None:
+    url, objects = store.url, store.list()
     manifest = _read_manifest(folder / _MANIFEST)
-    objects = store.list()
     if not objects:
         raise UserError(url, "holds no files", "check the URL and the rights to list it")
     wanted = {path: one for path, one in objects.items() if not _is_current(folder / path, one, manifest.get(path))}
@@ -74,20 +80,20 @@ def mirror_data(url: str) -> Path:
             manifest[path] = [objects[path].size, objects[path].version]
     finally:
         write_text(folder / _MANIFEST, json.dumps(manifest))
-    return folder
 
 
 @contextmanager
 def stored_results() -> Iterator[None]:
     """Restore runs, folds and submissions from ``STORE`` before the block, and publish them during and after it.
 
-    Does nothing without this environment variable. A file that has changed on both sides keeps its local version.
+    Does nothing without this environment variable, and in all processes of a training but the main one. A file that
+    has changed on both sides keeps its local version.
 
     Raises:
         UserError: see `mirror_data`.
     """
     url = os.environ.get("STORE", "")
-    if not url:
+    if not url or int(os.environ.get("RANK", "0")) > 0:
         yield
         return
     results = _Results(_Store(url))

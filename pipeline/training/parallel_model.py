@@ -72,4 +72,4 @@ def parallelize(model: nn.Module, device: ComputeDevice, ranks: Ranks) -> nn.Mod
         return model
     sync_batch_norms(model, device, ranks)
     # The running statistics are the same on every rank and need no broadcast.
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)

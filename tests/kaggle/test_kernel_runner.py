@@ -109,6 +109,25 @@ def test_only_missing_folds_are_trained(
     assert [command[-4:] for command in started] == [["--recipe", "cpu", "--fold", "1"]]
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_only_fold_left_is_trained_on_all_gpus_or_else_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = paths.fold_run(paths.runs_folder("tiny", "cpu"), 0).weights
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    together: list[list[str]] = []
+    alone: list[list[str]] = []
+    monkeypatch.setattr(runner, "run_command", lambda command: together.append(command) or code)
+    monkeypatch.setattr(runner, "run_on_gpus", lambda commands, *_: alone.extend(commands) or [0])
+    assert StageRunner(SETTINGS, time.monotonic() + 600, 2).train(Path("data"))
+    (command,) = together
+    assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert command[6:8] == ["-m", "scripts.train"]
+    assert len(alone) == code
+
+
 @pytest.mark.parametrize("name", ["checkpoint", "weights", None])
 def test_an_unfinished_kernel_succeeds_if_something_is_trained(
     tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None

@@ -66,11 +66,25 @@ class StageRunner:
         competition, recipe = self.settings.competition, self.settings.recipe
         stages = [train_stage(competition, recipe, fold) for fold in self.settings.folds]
         left = [stage for stage in stages if not stage.target.exists()]
+        if self.gpus > 1 and len(left) == 1 and self._train_on_all_gpus(left[0], data):
+            return True
         codes = run_on_gpus([self.command(stage, data) for stage in left], self.deadline, self.gpus)
         for stage, code in zip(left, codes, strict=True):
             if code not in (0, STOPPED, None):
                 log.error("%s: failed; the reason is above", stage.target)
         return all(code == 0 for code in codes)
+
+    def _train_on_all_gpus(self, stage: Stage, data: Path) -> bool:
+        """Train the only fold that is left on all GPUs; return whether it is trained.
+
+        What has stopped or failed, such as a batch that the GPUs cannot share, goes on as one process on one GPU.
+        """
+        minutes = (self.deadline - time.monotonic()) / 60
+        if minutes < 1:
+            return False
+        _, *module = self.command(stage, data, "--minutes", f"{minutes:.1f}")
+        processes = ("--standalone", "--nproc-per-node", str(self.gpus))
+        return run_command([sys.executable, "-m", "torch.distributed.run", *processes, *module]) == 0
 
     def predict(self, data: Path) -> bool:
         """Evaluate, predict a part of the test set on each GPU, join the parts; return whether the result is valid."""

@@ -103,7 +103,7 @@ def join_ranks() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if int(os.environ["RANK"]) > 0:
-        logging.getLogger("pipeline").setLevel(logging.WARNING)  # the main process says it for all
+        logging.getLogger("pipeline").setLevel(logging.WARNING)  # the main process logs for all
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend)
     try:

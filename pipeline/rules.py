@@ -18,6 +18,8 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.stages import Stage, fold_numbers, folds_stage, result_stages, split_recipe_names, train_stage
 
+MAX_GPUS = 64
+"""Most processes of a training on one machine."""
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 
 
@@ -63,6 +65,9 @@ def makefile_rules(competition: str, recipe: str) -> str:
         "endif",
         f"ifneq ($(filter {paths.ALL},$(FOLDS)),)",
         f"$(error FOLDS={paths.ALL}: without validation images there is nothing to evaluate; set FOLD={paths.ALL})",
+        "endif",
+        f"ifneq ($(filter-out {_join(range(1, MAX_GPUS + 1))},$(GPUS)),)",
+        f"$(error GPUS=$(GPUS): give the number of GPUs, 1 to {MAX_GPUS})",
         "endif",
         f"RUNS := {runs}",
         f"STAMPS := {_join(stamps)}",

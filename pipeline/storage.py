@@ -175,7 +175,7 @@ class _Store:
             options = {"config_kwargs": _S3_CONFIG} if parts.scheme == "s3" else {}
             self.files, self.root = fsspec.core.url_to_fs(self.url, use_listings_cache=False, **options)
         except ImportError as error:
-            fix = "install the packages of requirements-storage.txt: .venv/bin/python -m pip install -r that file"
+            fix = "install it: .venv/bin/python -m pip install -r requirements-storage.txt"
             raise UserError(url, f"needs a package that is not installed ({error.name or error})", fix) from None
         except ValueError as error:
             raise UserError(url, f"is of an unknown kind ({error})", "use for example s3://bucket/folder") from None

@@ -477,7 +477,9 @@ class TestValues:
 
     @pytest.mark.parametrize("goal", ["train", "train-all"])
     def test_number_of_gpus_runs_nothing(self, place, goal):
-        run_make(place, goal, "GPUS=$(shell touch x)`touch x`;touch x")
+        done = run_make(place, goal, "GPUS=$(shell touch x)`touch x`;touch x")
+        assert done.returncode == 2
+        assert "give the number of GPUs, 1 to 64" in done.stderr
         assert not (place / "x").exists()
 
     def test_failed_blend_is_not_hidden_by_its_output(self, place):

@@ -105,6 +105,9 @@ endif
 ifneq ($(filter all,$(FOLDS)),)
 $(error FOLDS=all: without validation images there is nothing to evaluate; set FOLD=all)
 endif
+ifneq ($(filter-out {GPUS},$(GPUS)),)
+$(error GPUS=$(GPUS): give the number of GPUs, 1 to 64)
+endif
 RUNS := runs/cars-a
 STAMPS := runs/cars-a/.options
 FOLDS_CSV := folds/cars.csv
@@ -140,7 +143,7 @@ submissions/cars-a.csv.gz: runs/cars-a/.options $(TRAINED) runs/cars-a/.scope ru
 """.replace(
     "MISSING",
     "$(if $(filter evaluate report,$(MAKECMDGOALS)),$(if $(wildcard runs/cars-a/analysis.json),,FORCE))",
-)
+).replace("{GPUS}", " ".join(map(str, range(1, 65))))
 
 
 class TestRules:

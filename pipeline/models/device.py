@@ -96,10 +96,13 @@ def _suitable_precision(kind: str) -> tuple[str, str]:
             return "bf16", f"compute capability {major}.{minor} supports it"
         return "fp16", f"compute capability {major}.{minor} has no bf16"
     if kind == "cpu":
-        # Without these instructions bf16 is emulated and slower than float32.
-        if any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16")):
-            return "bf16", "this processor has bf16 instructions"
-        return "float32", "this processor has no bf16 instructions"
+        # Without instructions bf16 is emulated and slower than float32. So is AVX-512's bf16 on Intel's processors, at
+        # half the rate of float32 (docs/experiments.md); those that are fast have AMX.
+        features = torch.cpu.get_capabilities()
+        fast_avx512 = features.get("avx512_bf16") and "Intel" not in str(features.get("cpu_name"))
+        if features.get("amx_bf16") or fast_avx512:
+            return "bf16", "this processor has fast bf16 instructions"
+        return "float32", "this processor has no fast bf16 instructions"
     return "float32", f"half precision is not tested on {kind}"
 
 

@@ -20,9 +20,15 @@ def test_old_gpus_get_fp16_with_gradient_scaling(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "precision"), [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "float32")]
+    ("capabilities", "precision"),
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel(R) Xeon(R)"}, "float32"),
+        ({}, "float32"),
+    ],
 )
-def test_processors_get_bf16_only_with_instructions_for_it(monkeypatch, capabilities, precision):
+def test_processors_get_bf16_only_with_fast_instructions_for_it(monkeypatch, capabilities, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert choose_device().precision == precision
@@ -31,7 +37,7 @@ def test_processors_get_bf16_only_with_instructions_for_it(monkeypatch, capabili
 def test_reason_is_logged(caplog):
     with caplog.at_level("INFO"):
         choose_device("float32")
-    assert "set by the recipe" in caplog.text or "no bf16" in caplog.text
+    assert "set by the recipe" in caplog.text or "no fast bf16" in caplog.text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -34,7 +34,7 @@ DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
 .PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part \
-  cluster merge score estimate gain blend overlay export report compare watch serve download account \
+  cluster merge score estimate gain blend overlay export report compare audit watch serve download account \
   submit scores leaderboard kernel kaggle-standin demo clean clean-all
 
 help: ## list the targets
@@ -78,6 +78,7 @@ export: .venv/ready ## write the network as ONNX and torch.export programs, chec
 report: $(if $(SUBMISSION),.venv/ready,$(EVALUATION)) ## page of a run [FULL=1, PRICE=2.5], or SUBMISSION=file
 	$(RUN).report $(DATA_OPTIONS) --recipe "$$RECIPE" --price "$$PRICE" $(if $(FULL),--full) \
 	  $(if $(SUBMISSION),--submission "$$SUBMISSION")
+audit: $(EVALUATION) ; $(RUN).audit $(DATA_OPTIONS) --recipe "$$RECIPE" ## list suspicious training masks
 compare: .venv/ready ; $(RUN).compare_recipes "$$RECIPES" $(DATA_OPTIONS) ## page of two: RECIPES="a b"
 watch: .venv/ready ## show the curves of trainings, live, in a browser [RECIPE, PORT]
 	$(RUN).watch --competition "$$COMPETITION" $(if $(filter RECIPE,$(GIVEN)),--recipe "$$RECIPE")

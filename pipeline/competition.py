@@ -67,6 +67,8 @@ class MasksConfig(Config):
     may_be_empty: bool = False
     area: tuple[float, float] = (0.0, 1.0)
     """(lowest, highest) fraction of the image that a plausible mask covers."""
+    corrections: str | None = None
+    """CSV of masks that training excludes or repairs, beside this file; see `pipeline.data.corrections`."""
 
     @field_validator("area")
     @classmethod

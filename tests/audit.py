@@ -26,7 +26,7 @@ def main() -> int:
         report = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         sentence = "error: the database of vulnerabilities cannot be reached, or pip-audit cannot be installed"
-        print(f"{sentence}; run make audit again with access to the internet", file=sys.stderr)
+        print(f"{sentence}; run make audit-packages again with access to the internet", file=sys.stderr)
         return UNREACHABLE
     faults = vulnerabilities(report)
     print("\n".join(faults) or f"no known vulnerabilities in {len(report['dependencies'])} packages")

@@ -20,7 +20,7 @@ REPORT = {
     [
         (json.dumps(REPORT), 1, "pillow 13.0.0: CVE-1; fixed in 13.0.1"),
         ('{"dependencies": []}', 0, "no known vulnerabilities in 0 packages"),
-        ("", 3, "cannot be reached, or pip-audit cannot be installed; run make audit again"),
+        ("", 3, "cannot be reached, or pip-audit cannot be installed; run make audit-packages again"),
     ],
 )
 def test_exit_code_tells_what_was_found(monkeypatch, capsys, stdout, code, sentence):

@@ -1,6 +1,6 @@
 # Targets for who changes the project; CONTRIBUTING.md says when to use them.
 
-.PHONY: lock test test-fast lint format mutate bench fuzz torture audit architecture pictures
+.PHONY: lock test test-fast lint format mutate bench fuzz torture audit-packages architecture pictures
 
 test: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal ## run all tests
 test-fast: .venv/ready ; $(PY) -m pytest -n auto --dist worksteal -m "not slow" ## run the fast tests
@@ -11,7 +11,7 @@ bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time all sta
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"
 torture: .venv/ready ; $(PY) -m tests.torture "$$TARGET" ## disturb the stages, or TARGET=train, at random
-audit: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
+audit-packages: .venv/ready ; $(PY) -m tests.audit ## look up known vulnerabilities and licenses of the locked packages
 architecture: .venv/ready ; $(RUN).draw_architecture ## draw docs/architecture.svg from the imports
 lock: .venv/ready ## pin requirements-dev.txt and all dependencies in requirements.lock
 	$(PY) -m uv pip compile --quiet --python-version 3.11 requirements-dev.txt -o requirements.lock

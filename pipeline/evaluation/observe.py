@@ -12,6 +12,7 @@ from pipeline.competition import Competition
 from pipeline.data.samples import Sample
 from pipeline.evaluation.selection import ensemble_weight_grid
 from pipeline.host import available_cores
+from pipeline.inference.doubt import expected_dice_loss
 from pipeline.inference.postprocess import Postprocess, binarize
 from pipeline.inference.rows import ImageRows, RowEncoder
 from pipeline.inference.stream import Prediction, mean_probability, prefetch
@@ -23,6 +24,8 @@ from pipeline.metrics.pixels import PixelMetric
 
 LOST_COLUMNS = tuple(f"lost_{name}" for name in (*EDGE_DISTANCES, "beyond"))
 """Columns of ``oof.csv`` with the Dice that is lost near the true edge; see `dice_lost_by_distance`."""
+EXPECTED_LOSS = "expected_loss"
+"""Column of ``oof.csv`` with the Dice that the probabilities expect to lose; see `expected_dice_loss`."""
 
 
 class _Masks(NamedTuple):
@@ -32,6 +35,8 @@ class _Masks(NamedTuple):
     true: np.ndarray
     predicted: Tensor
     """On the device."""
+    expected_loss: float
+    """Mean over the classes."""
 
 
 class Observer:
@@ -50,7 +55,7 @@ class Observer:
         self.postprocess = postprocess
         self.encoder = RowEncoder(competition, postprocess)
         self.rows: list[dict[str, Any]] = []
-        """id, group, fold, and the figures of `measure_masks`, of each image."""
+        """id, group, fold, the figures of `measure_masks`, and `EXPECTED_LOSS`, of each image."""
         self.observations: list[np.ndarray] = []
         """(ensemble weights, classes, ...) of each image, from `metric.observe`."""
         self.flip_gains: list[float] = []
@@ -73,7 +78,8 @@ class Observer:
         threads = available_cores()
         with ThreadPoolExecutor(threads) as pool:
             for item, figures, rows in prefetch(pool, finish, map(self._observe_one, predictions), 2 * threads):
-                self.rows.append({"id": item.sample.id, "group": item.sample.group, "fold": fold, **figures})
+                row = {"id": item.sample.id, "group": item.sample.group, "fold": fold, **figures}
+                self.rows.append(row | {EXPECTED_LOSS: item.expected_loss})
                 yield item.sample.id, rows
 
     def _observe_one(self, item: Prediction) -> _Masks:
@@ -94,7 +100,7 @@ class Observer:
             plain = binarize(mean_probability(item.unflipped), self.postprocess)
             gain = self.metric.score(masks, item.truth) - self.metric.score(plain, item.truth)
             self.flip_gains.append(float(gain.mean()))
-        return _Masks(item.sample, item.truth.masks, masks)
+        return _Masks(item.sample, item.truth.masks, masks, float(expected_dice_loss(mean, masks).mean()))
 
 
 def measure_masks(masks: np.ndarray, true: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.competition import Competition
-from pipeline.evaluation.observe import LOST_COLUMNS
+from pipeline.evaluation.observe import EXPECTED_LOSS, LOST_COLUMNS
 from pipeline.evaluation.oof import evaluate_oof
 from pipeline.metrics.edges import EDGE_DISTANCES
 from pipeline.paths import analysis_json, evaluation_json, oof_csv, oof_masks_csv, worst_jpg
@@ -38,7 +38,7 @@ def write_oof_report(
     write_worst_images(competition, recipes, data, runs_folders, evaluation, table, worst_jpg(results))
     # Last: where this file exists, make takes the evaluation as finished.
     evaluation.save(results)
-    worst = table.drop(columns=list(LOST_COLUMNS)).nsmallest(LISTED_IMAGES, "score")
+    worst = table.drop(columns=[*LOST_COLUMNS, EXPECTED_LOSS]).nsmallest(LISTED_IMAGES, "score")
     files = [path(results) for path in (worst_jpg, oof_csv, oof_masks_csv, analysis_json, evaluation_json)]
     return "\n".join([
         f"the {len(worst)} worst of {len(table)} images:",

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pipeline.competition import Competition
 from pipeline.data import dataset
 from pipeline.data.augment import Augmentation
+from pipeline.data.corrections import correct_samples, fingerprint_repairs
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample, load_training_samples
@@ -80,7 +81,9 @@ def train_fold(
     """
     samples = load_training_samples(competition, data)
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
-    split = f"{fingerprint_ids(train)} {fingerprint_ids(validation)}\n"
+    corrected = correct_samples(competition, samples, train)
+    repairs = fingerprint_repairs(train, corrected)
+    split = f"{fingerprint_ids(corrected)} {fingerprint_ids(validation)} {repairs}".rstrip() + "\n"
     with join_ranks() as ranks:
         if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split)):
             log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
@@ -91,7 +94,7 @@ def train_fold(
         with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
             if ranks.is_main:
                 _prepare_run(run, recipe, split)
-            return _train(competition, recipe, (train, validation), fold, run, minutes, ranks)
+            return _train(competition, recipe, (corrected, validation), fold, run, minutes, ranks)
 
 
 def _train(

@@ -167,6 +167,32 @@ class PredictConfig(Config):
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
+class RefineConfig(Config):
+    """The ``[refine]`` table: a second UNet corrects the logits of the first one at a larger size.
+
+    It is trained afterwards, on tiles around the edges of the masks, with the optimizer of ``[train]``.
+    """
+
+    size: tuple[int, int]
+    """(width, height) in pixels to which every image is resized for the second network."""
+    network: UNetConfig
+    tile: int = Field(default=128, ge=32, le=1024)
+    """Side of a tile in pixels."""
+    tiles: int = Field(default=24, ge=1)
+    """Tiles of each training image."""
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    """Tiles per step."""
+    learning_rate: float = Field(gt=0)
+    loss: LossConfig = LossConfig()
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "RefineConfig":
+        if min(self.size) < self.tile or max(self.size) > 8192:
+            raise ValueError("expected refine.size from refine.tile to 8192 pixels")
+        return self
+
+
 class Recipe(Config):
     """One recipe. `recipes/baseline.toml` is a commented example."""
 
@@ -178,6 +204,26 @@ class Recipe(Config):
     train: TrainConfig
     augment: AugmentConfig = AugmentConfig()
     predict: PredictConfig = PredictConfig()
+    refine: RefineConfig | None = None
+
+    @property
+    def model_size(self) -> tuple[int, int]:
+        """(width, height) of the images that the trained model takes."""
+        return self.refine.size if self.refine else self.input.size
+
+    def stages(self) -> "tuple[Recipe, ...]":
+        """Return one recipe without ``refine`` for each stage of the training.
+
+        The input of the second stage is a tile.
+        """
+        first = self.model_copy(update={"refine": None})
+        if self.refine is None:
+            return (first,)
+        keys = ("epochs", "batch_size", "learning_rate", "loss")
+        changes: dict[str, Any] = {key: getattr(self.refine, key) for key in keys}
+        train = self.train.model_copy(update={**changes, "resize_schedule": (), "validate_every": self.refine.epochs})
+        tile = InputConfig(size=(self.refine.tile, self.refine.tile))
+        return first, first.model_copy(update={"input": tile, "network": self.refine.network, "train": train})
 
     @model_validator(mode="after")
     def _check_resize_schedule(self) -> "Recipe":

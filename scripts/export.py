@@ -19,7 +19,8 @@ def main(
     """Write an ONNX file, a .pt2 file and a card, and compare them with the model on test or rendered images."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data, parse_flips
-    from pipeline.paths import default_weights, exported_model
+    from pipeline.paths import exported_model
+    from pipeline.weights import default_weights
 
     chosen, views = load_competition(competition), parse_flips(flips)
     source = Path(weights) if weights else default_weights(competition, recipe)

@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Write <name>_mask.png, <name>_rle.csv and <name>_overlay.jpg for each image."""
     from pipeline.options import parse_paths, require_option
-    from pipeline.paths import default_weights
+    from pipeline.weights import default_weights
 
     files = parse_paths(images)
     require_option(files, "IMG", "make overlay IMG=image.jpg")

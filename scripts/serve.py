@@ -17,7 +17,7 @@ def main(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
 ) -> None:
     """Serve a page on 127.0.0.1 until Ctrl-C: photos in, masks, PNG and run-length encoding out."""
-    from pipeline.paths import default_weights
+    from pipeline.weights import default_weights
 
     source = Path(weights) if weights else default_weights(competition, recipe)
 

@@ -17,8 +17,9 @@ from pipeline.data.row_format import submission_format
 from pipeline.errors import UserError
 from pipeline.inference.overlay import write_overlays
 from pipeline.models.checkpoint import WeightsMetadata, load_weights, read_weights_metadata
-from pipeline.paths import default_weights, fold_run, recipe_toml, runs_folder
+from pipeline.paths import fold_run, recipe_toml, runs_folder
 from pipeline.recipe import load_recipe
+from pipeline.weights import default_weights
 from tests.helpers import SIZE, draw_ellipse
 
 SHIPPED = sorted(Path("weights").resolve().glob("*.safetensors"))

@@ -152,7 +152,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return self.epochs * self.steps_per_epoch - self.first_step
 
 
-def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader[Any]:
+def train_loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Build one loader for all epochs: its workers start once and prefetch across epochs.
 
     Batches are images (n, 3, h, w) uint8 and masks (n, classes, h, w) uint8.
@@ -162,6 +162,21 @@ def train_loader(dataset: TrainDataset, sampler: EpochSampler, workers: int, pin
         batch_sampler=sampler,
         collate_fn=_collate_pairs,
         # A generator of its own: the default one is dropout's, and would advance once more at each resume.
+        generator=torch.Generator(),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_init_worker,
+        prefetch_factor=2 if workers else None,
+    )
+
+
+def ordered_loader(dataset: TrainDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """Build the loader of all training pairs once, in their order; batches are those of `train_loader`."""
+    return DataLoader(
+        dataset,
+        sampler=[(0, index) for index in range(len(dataset))],
+        batch_size=batch_size,
+        collate_fn=_collate_pairs,
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,

@@ -23,8 +23,8 @@ from pipeline.inference.onnx_model import REQUIREMENTS, open_session
 from pipeline.inference.postprocess import upsample
 from pipeline.models.checkpoint import read_weights_metadata
 from pipeline.models.device import choose_device
-from pipeline.paths import find_weights
 from pipeline.recipe import Flip, recipe_to_toml
+from pipeline.weights import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def export_model(source: Path, images: Sequence[Path], out: Path, flips: Sequenc
     assert isinstance(ensemble, Ensemble)
     views = tuple(flips if flips is not None else recipe.predict.flips)
     models = [model.cpu().to(memory_format=torch.contiguous_format) for model in ensemble.models]
-    module = ExportedEnsemble(models, views, ensemble.classes, recipe.input.size).eval()
+    module = ExportedEnsemble(models, views, ensemble.classes, recipe.model_size).eval()
     strings = {"recipe": recipe_to_toml(recipe), **asdict(metadata), "flips": json.dumps(views)}
     strings["folds"] = json.dumps([one.fold for one in of_folds])
     program_path, card = out.with_suffix(".pt2"), out.with_suffix(".md")
@@ -109,7 +109,7 @@ def _compare(
         "onnxruntime": lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]),
         "torch.export": program,
     }
-    threshold, size = member.recipe.predict.threshold, member.recipe.input.size
+    threshold, size = member.recipe.predict.threshold, member.recipe.model_size
     differences: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     ours = ExportedEnsemble(list(module.models), views, module.classes, size)

@@ -69,7 +69,7 @@ def export_card(
         images: number of images of the comparison.
         comparisons: the ways to predict.
     """
-    first, (width, height) = metadata[0], recipe.input.size
+    first, (width, height) = metadata[0], recipe.model_size
     classes = first.model_classes()
     return _CARD.format(
         file=file,

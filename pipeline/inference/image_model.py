@@ -22,7 +22,7 @@ from pipeline.inference.postprocess import Postprocess, upsample
 from pipeline.inference.rows import RowEncoder
 from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
 from pipeline.models.device import ComputeDevice, choose_device, explain_out_of_memory
-from pipeline.paths import find_weights
+from pipeline.weights import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class ImageModel:
         Raises:
             UserError: the file cannot be decoded, or does not fit into the memory of the GPU.
         """
-        image = decode_image(data, path, self.member.recipe.input.size)
+        image = decode_image(data, path, self.member.recipe.model_size)
         with self.explain_out_of_memory():
             small = self.member.ensemble(torch.from_numpy(image.transpose(2, 0, 1)[None]))
             return upsample(small, size[::-1])[0]

@@ -116,7 +116,7 @@ def predict_probabilities(
     Raises:
         UserError: a file cannot be decoded, or has another size than its labels or than `expected_size`.
     """
-    sizes = {member.recipe.input.size for member in members}
+    sizes = {member.recipe.model_size for member in members}
     flips = [member.ensemble.flips for member in members]
     compare = unflipped and all("none" in views for views in flips) and any(len(views) > 1 for views in flips)
 
@@ -154,7 +154,7 @@ def predict_probabilities(
         while chunk := list(islice(readable, batch_size)):
             stacks = {size: np.stack([item.images[size] for item in chunk]) for size in sizes}
             batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
-            predicted = (member.ensemble.predict(batches[member.recipe.input.size]) for member in members)
+            predicted = (member.ensemble.predict(batches[member.recipe.model_size]) for member in members)
             means, views = zip(*predicted, strict=True)
             for number, item in enumerate(chunk):
                 by_member = _upsample_one(means, number, item.size)

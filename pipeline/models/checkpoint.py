@@ -20,7 +20,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.files import atomic_write
 from pipeline.models.classes import Classes
-from pipeline.models.zoo import SegmentationModel, build_model
+from pipeline.models.refined import build_recipe_model
+from pipeline.models.zoo import SegmentationModel
 from pipeline.recipe import Recipe, SMPConfig, parse_recipe, recipe_to_toml
 
 
@@ -88,11 +89,12 @@ def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata
         UserError: the file is missing, damaged, was not written by `save_weights`, or does not fit its own recipe.
     """
     recipe, metadata = read_weights_metadata(path)
-    config = recipe.network
-    if isinstance(config, SMPConfig):
+    built = recipe
+    if isinstance(recipe.network, SMPConfig):
         # The file holds all weights; the initial encoder weights may not exist on this machine.
-        config = config.model_copy(update={"encoder_weights": None})
-    model = build_model(config, metadata.model_classes())
+        network = recipe.network.model_copy(update={"encoder_weights": None})
+        built = recipe.model_copy(update={"network": network})
+    model = build_recipe_model(built, metadata.model_classes())
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (RuntimeError, SafetensorError) as error:
@@ -103,7 +105,7 @@ def load_weights(path: Path) -> tuple[SegmentationModel, Recipe, WeightsMetadata
 def fingerprint_weights(path: Path) -> str:
     """Return 16 hex digits that differ between models that predict differently.
 
-    They depend on the tensors, the network, the input size and the classes, not on when and where it was trained.
+    They depend on the tensors, the networks, their sizes and the classes, not on when and where it was trained.
 
     Raises:
         UserError: see `read_weights_metadata`.
@@ -115,6 +117,8 @@ def fingerprint_weights(path: Path) -> str:
         "classes": metadata.classes,
         "exclusive": metadata.exclusive,
     }
+    if recipe.refine:
+        model["refine"] = recipe.refine.model_dump(mode="json", include={"size", "network"})
     with path.open("rb") as file:
         entries = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         entries.pop("__metadata__", None)

@@ -18,7 +18,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "work": ("training", "inference", "submission"),
     "parts": ("models", "metrics", "data", "synthetic"),
     "settings": ("recipe", "competition", "stages", "rules", "overrides", "options", "gpu_slots"),
-    "places": ("config", "paths", "storage"),
+    "places": ("config", "paths", "storage", "weights"),
     "tools": ("files", "errors", "toml", "host", "interrupts", "parallel", "jit", "shard", "cluster"),
 }
 """Name of a floor -> its rooms from left to right; the top floor first."""

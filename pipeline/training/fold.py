@@ -4,15 +4,15 @@ import json
 import logging
 import math
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.competition import Competition
@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.files import explain_os_error, lock, write_text
 from pipeline.host import git_commit
 from pipeline.inference.postprocess import default_postprocess
-from pipeline.interrupts import catch_stop_signals
+from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
@@ -38,6 +38,7 @@ from pipeline.training.loop import NoEventLog, TrainContext, train_loop
 from pipeline.training.progress import format_duration, mean_speed
 from pipeline.training.ranks import Ranks, join_ranks
 from pipeline.training.sanity import TrainingMonitor, check_masks
+from pipeline.training.second_stage import TileDataset, init_second_stage
 from pipeline.training.state import init_state, parallelize_state, resume_state
 
 log = logging.getLogger(__name__)
@@ -83,43 +84,70 @@ def train_fold(
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
     corrected = correct_samples(competition, samples, train)
     repairs = fingerprint_repairs(train, corrected)
-    split = f"{fingerprint_ids(corrected)} {fingerprint_ids(validation)} {repairs}".rstrip() + "\n"
+    fingerprint = f"{fingerprint_ids(corrected)} {fingerprint_ids(validation)} {repairs}".rstrip() + "\n"
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with join_ranks() as ranks:
-        if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split)):
-            log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
-            with suppress(OSError):  # a disk that is read only
-                run.weights.touch()  # newer than an edited recipe that trains the same, for make
-            return True
-        busy = f"another training of {run.folder.name} is running here"
-        with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
-            if ranks.is_main:
-                _prepare_run(run, recipe, split)
-            return _train(competition, recipe, (corrected, validation), fold, run, minutes, ranks)
+        split = Split(corrected, validation, fingerprint, fold)
+        return _train_run(competition, recipe, split, run, deadline, ranks)
 
 
-def _train(
-    competition: Competition,
-    recipe: Recipe,
-    split: tuple[Sequence[Sample], Sequence[Sample]],
-    fold: Fold,
-    run: Run,
-    minutes: float | None,
-    ranks: Ranks,
-) -> bool:
-    """Train in a prepared folder on the first part of a split and validate on the second; see `train_fold`."""
-    train, validation = split
-    dataset.require_batch(len(train), recipe.train.batch_size, ranks.world_size)
+@dataclass(frozen=True)
+class Split:
+    """The images of a fold."""
+
+    train: Sequence[Sample]
+    validation: Sequence[Sample]
+    fingerprint: str
+    """Of both parts and of repaired masks, as in ``split.txt``."""
+    fold: Fold
+
+
+def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run, deadline: float, ranks: Ranks) -> bool:
+    """Train into a folder, the first stage into another one beside it; see `train_fold`."""
+    if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split.fingerprint)):
+        log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
+        with suppress(OSError):  # a disk that is read only
+            run.weights.touch()  # newer than an edited recipe that trains the same, for make
+        return True
+    busy = f"another training of {run.folder.name} is running here"
+    with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
+        if ranks.is_main:
+            _prepare_run(run, recipe, split.fingerprint)
+        if recipe.refine and not _train_run(competition, recipe.stages()[0], split, run.coarse, deadline, ranks):
+            return False
+        return _train(competition, recipe, split, run, deadline, ranks)
+
+
+def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, deadline: float, ranks: Ranks) -> bool:
+    """Train the last stage of a recipe in a prepared folder."""
+    fold, train, validation = split.fold, split.train, split.validation
+    stage = recipe.stages()[-1]
     check_masks(train, competition)
 
     device = choose_device(recipe.train.precision, deterministic=recipe.train.deterministic)
     classes = classes_of(competition)
-    state = init_state(recipe, classes, device, fold)
+    labels = LabelReader(competition, label_cache(competition.name))
+
+    train_set: dataset.TrainDataset | TileDataset
+    with _explain_training_errors(recipe, run), raise_on_sigterm():
+        if recipe.refine:
+            state, train_set = init_second_stage(recipe, train, labels, run, classes, device, fold, ranks)
+        else:
+            state = init_state(recipe, classes, device, fold)
+            train_set = _build_train_set(competition, recipe, train, labels, device, ranks)
+    dataset.require_batch(len(train_set), stage.train.batch_size, ranks.world_size)
     if ranks.broadcast(run.checkpoint.exists()):
         resume_state(state, run.checkpoint, ranks)
         log.info("%s: resumes at step %d", run.folder, state.step)
     parallelize_state(state, recipe, device, ranks)
-    train_loader, validation_loader = _build_loaders(competition, recipe, train, validation, device, state.step, ranks)
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
+    sampler = dataset.EpochSampler(
+        len(train_set), stage.train.batch_size, stage.train.epochs, recipe.seed, state.step,
+        rank=ranks.rank, world_size=ranks.world_size,
+    )  # fmt: skip
+    metric = load_metric(competition)
+    part = validation[ranks.rank :: ranks.world_size]
+    validation_set = dataset.ValidationDataset(part, labels, recipe.model_size, instances=metric.needs_instances)
+    workers = dataset.num_loader_workers(device.device.type == "cpu", ranks.local_world_size)
 
     with (
         _explain_training_errors(recipe, run),
@@ -127,24 +155,27 @@ def _train(
         _open_event_log(run, state.step) if ranks.is_main else nullcontext(NoEventLog()) as writer,
     ):
         context = TrainContext(
-            recipe=recipe,
+            recipe=stage,
             device=device,
-            train_loader=train_loader,
-            validation_loader=validation_loader,
+            train_loader=dataset.train_loader(train_set, sampler, workers, device.is_cuda),
+            validation_loader=dataset.validation_loader(
+                validation_set, recipe.train.batch_size, workers, device.is_cuda
+            ),
             validation_samples=len(validation),
-            steps_per_epoch=len(train) // recipe.train.batch_size,
+            steps_per_epoch=sampler.steps_per_epoch,
             run=run,
             writer=writer,
             monitor=TrainingMonitor(may_be_empty=competition.masks.may_be_empty),
             classes=classes,
-            metric=load_metric(competition),
+            metric=metric,
             postprocess=default_postprocess(competition, VALIDATION_THRESHOLD),
             should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
             ranks=ranks,
         )
         log.info(
-            "%s: %d training and %d validation images, %d steps, %.1f M parameters%s",
-            run.folder, len(train), len(validation), context.total_steps, count_parameters(state.model) / 1e6,
+            "%s: %d training %s and %d validation images, %d steps, %.1f M parameters%s",
+            run.folder, len(train_set), "tiles" if recipe.refine else "images", len(validation), context.total_steps,
+            count_parameters(state.model) / 1e6,
             f", {ranks.world_size} processes" if ranks.world_size > 1 else "",
         )  # fmt: skip
         finished = train_loop(state, context)
@@ -169,11 +200,12 @@ def _train(
         exclusive="yes" if classes.exclusive else "",
         hardware=hardware,
         minutes=f"{state.seconds / 60:.1f}",
-        images_per_second=f"{speed:.1f}" if speed else "",
+        images_per_second=f"{speed:.1f}" if speed and recipe.refine is None else "",
     )
     save_weights(run.weights, state.eval_model, recipe, metadata)
     log.info("%s: trained in %s on %s", run.folder, format_duration(state.seconds), hardware)
     run.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(run.tiles, ignore_errors=True)
     return True
 
 
@@ -197,37 +229,21 @@ def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
     save_recipe(recipe, run.recipe)
 
 
-def _build_loaders(
+def _build_train_set(
     competition: Competition,
     recipe: Recipe,
     train: Sequence[Sample],
-    validation: Sequence[Sample],
+    labels: LabelReader,
     device: ComputeDevice,
-    first_step: int,
     ranks: Ranks,
-) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Build the loaders of the remaining steps and of the validation images, for the part of this rank."""
-    config = recipe.train
-    on_cpu = device.device.type == "cpu"
-    workers = dataset.num_loader_workers(on_cpu, ranks.local_world_size)
-    # Decoding costs training time only where both share the same cores.
+) -> dataset.TrainDataset:
+    """Build the training pairs; they are kept in memory where decoding and training share the same cores."""
     cached = len(train) * ranks.local_world_size  # each process keeps every pair that it comes across
-    cache = on_cpu and dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
+    fits = dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
+    cache = device.device.type == "cpu" and fits
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
     augmentation = Augmentation(recipe.augment, recipe.seed)
-    labels, size = LabelReader(competition, label_cache(competition.name)), recipe.input.size
-    train_set = dataset.TrainDataset(train, labels, size, augmentation, cache=cache)
-    sampler = dataset.EpochSampler(
-        len(train), config.batch_size, config.epochs, recipe.seed, first_step,
-        rank=ranks.rank, world_size=ranks.world_size,
-    )  # fmt: skip
-    instances = load_metric(competition).needs_instances
-    part = validation[ranks.rank :: ranks.world_size]
-    validation_set = dataset.ValidationDataset(part, labels, size, instances=instances)
-    return (
-        dataset.train_loader(train_set, sampler, workers, device.is_cuda),
-        dataset.validation_loader(validation_set, config.batch_size, workers, device.is_cuda),
-    )
+    return dataset.TrainDataset(train, labels, recipe.input.size, augmentation, cache=cache)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,14 @@ class TrainState:
     """Time of the current epoch's steps."""
     epoch_wait: float = 0.0
     """The part of `epoch_seconds` that was spent waiting for data."""
+    complete: Callable[[SegmentationModel], SegmentationModel] | None = None
+    """Adds what is not trained to the trained model; None if that is all of it."""
 
     @property
     def eval_model(self) -> SegmentationModel:
         """The model that is validated and saved: the EMA if there is one."""
-        return self.ema_model or self.model
+        trained = self.ema_model or self.model
+        return self.complete(trained) if self.complete else trained
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
@@ -89,14 +93,21 @@ class TrainState:
             setattr(self, key, value)
 
 
-def init_state(recipe: Recipe, classes: Classes, device: ComputeDevice, fold: Fold) -> TrainState:
-    """Build the state at step 0.
+def init_state(
+    recipe: Recipe,
+    classes: Classes,
+    device: ComputeDevice,
+    fold: Fold,
+    build: Callable[[Classes], SegmentationModel] | None = None,
+) -> TrainState:
+    """Build the state at step 0, with the recipe's network or the model that `build` makes.
 
     The random seed is ``recipe.seed * 1000 + fold``, with -1 for the fold "all". So each fold starts from other random
     weights, which makes their ensemble better.
     """
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
-    model = build_model(recipe.network, classes).to(device.device).to(memory_format=torch.channels_last)
+    model = build(classes) if build else build_model(recipe.network, classes)
+    model = model.to(device.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.train, device)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
+from pipeline import paths, weights
 from pipeline.errors import UserError
 
 
@@ -115,38 +115,38 @@ class TestFindWeights:
     def test_file_stands_for_itself(self, tmp_path):
         file = tmp_path / "any.bin"
         file.touch()
-        assert paths.find_weights(file) == [file]
+        assert weights.find_weights(file) == [file]
 
     def test_run_stands_for_its_weights(self, tmp_path):
         (file,) = finish(tmp_path, 0)
-        assert paths.find_weights(file.parent) == [file]
+        assert weights.find_weights(file.parent) == [file]
 
     def test_runs_folder_stands_for_its_folds_in_numeric_order(self, tmp_path):
         files = finish(tmp_path, 0, 2, 10)
         finish(tmp_path, "all")
-        assert paths.find_weights(tmp_path) == files, "without the fold all"
+        assert weights.find_weights(tmp_path) == files, "without the fold all"
         files[1].unlink()
-        assert paths.find_weights(tmp_path) == [files[0], files[2]], "an unfinished run has no weights"
+        assert weights.find_weights(tmp_path) == [files[0], files[2]], "an unfinished run has no weights"
 
     def test_fold_all_counts_without_other_folds(self, tmp_path):
         files = finish(tmp_path, "all")
-        assert paths.find_weights(tmp_path) == files
+        assert weights.find_weights(tmp_path) == files
         (tmp_path / "fold0").mkdir()
-        assert paths.find_weights(tmp_path) == files, "an unfinished fold does not count"
+        assert weights.find_weights(tmp_path) == files, "an unfinished fold does not count"
 
     def test_runs_that_were_set_aside_do_not_count(self, tmp_path):
         finish(tmp_path, 0, "all")
         paths.fold_run(tmp_path, 0).set_aside()
         paths.fold_run(tmp_path, "all").set_aside()
         with pytest.raises(UserError) as caught:
-            paths.find_weights(tmp_path)
+            weights.find_weights(tmp_path)
         assert str(caught.value) == (
             f"{tmp_path}: has no weights.safetensors; train with `make train`, or name another run"
         )
 
     def test_missing_folder_is_named(self, tmp_path):
         with pytest.raises(UserError, match=r"none: has no weights\.safetensors"):
-            paths.find_weights(tmp_path / "none")
+            weights.find_weights(tmp_path / "none")
 
 
 class TestDefaultWeights:
@@ -163,27 +163,27 @@ class TestDefaultWeights:
     def test_own_runs_come_first(self):
         Path("weights/cars-a.safetensors").touch()
         finish(Path("runs/cars-a"), 0)
-        assert paths.default_weights("cars", "a") == Path("runs/cars-a")
-        assert paths.default_weights("cars", "b") == Path("weights/cars-a.safetensors")
+        assert weights.default_weights("cars", "a") == Path("runs/cars-a")
+        assert weights.default_weights("cars", "b") == Path("weights/cars-a.safetensors")
 
     def test_fold_all_counts_as_trained(self):
         finish(Path("runs/cars-a"), "all")
-        assert paths.default_weights("cars", "a") == Path("runs/cars-a")
+        assert weights.default_weights("cars", "a") == Path("runs/cars-a")
 
     def test_shipped_weights_of_the_competition_come_before_those_of_its_base(self):
         for name in "bdacfe":
             Path(f"weights/cars-{name}.safetensors").touch()
-        assert paths.default_weights("cars", "a") == Path("weights/cars-a.safetensors")
-        assert paths.default_weights("cars_hq", "a") == Path("weights/cars-a.safetensors")
+        assert weights.default_weights("cars", "a") == Path("weights/cars-a.safetensors")
+        assert weights.default_weights("cars_hq", "a") == Path("weights/cars-a.safetensors")
         Path("weights/cars_hq-z.safetensors").touch()
-        assert paths.default_weights("cars_hq", "a") == Path("weights/cars_hq-z.safetensors")
-        assert paths.default_weights("cars", "a") == Path("weights/cars-a.safetensors")
+        assert weights.default_weights("cars_hq", "a") == Path("weights/cars_hq-z.safetensors")
+        assert weights.default_weights("cars", "a") == Path("weights/cars-a.safetensors")
 
     def test_missing_weights_are_an_error_that_names_the_trained_recipes(self):
         Path("weights/cats-a.safetensors").touch()
         Path("weights/cars-a.bin").touch()
         with pytest.raises(UserError) as caught:
-            paths.default_weights("cars", "a")
+            weights.default_weights("cars", "a")
         assert str(caught.value) == (
             "runs/cars-a: has no weights.safetensors; train with `make train`, or set MODEL to a weights file"
         )
@@ -191,7 +191,7 @@ class TestDefaultWeights:
         finish(Path("runs/cars-b"), "all")
         finish(Path("runs/cats-a"), 0)
         with pytest.raises(UserError) as caught:
-            paths.default_weights("cars", "a")
+            weights.default_weights("cars", "a")
         assert str(caught.value) == (
             "runs/cars-a: has no weights.safetensors; set RECIPE to one of the trained recipes: b, c, "
             "or set MODEL to a weights file"
@@ -199,7 +199,7 @@ class TestDefaultWeights:
 
     def test_unknown_competition_is_named(self):
         with pytest.raises(UserError, match=r"competitions/cats\.toml: no such file; files in .* are: cars, cars_hq"):
-            paths.default_weights("cats", "a")
+            weights.default_weights("cats", "a")
 
 
 def test_only_this_module_names_the_files_of_a_run():

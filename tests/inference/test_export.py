@@ -12,10 +12,11 @@ from pipeline.data.images import resize_image
 from pipeline.errors import UserError
 from pipeline.inference import export
 from pipeline.inference.export import export_model
-from pipeline.inference.exported import ExportedEnsemble, resize_as_decoded
+from pipeline.inference.exported import ExportedEnsemble
 from pipeline.inference.overlay import write_overlays
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import Classes
+from pipeline.models.resize import resize_as_decoded
 from pipeline.models.zoo import build_model
 from pipeline.options import parse_flips
 from tests.helpers import changed_recipe

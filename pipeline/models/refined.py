@@ -1,0 +1,125 @@
+"""A second network that corrects the logits of the first one at a larger size.
+
+Most wrong pixels lie near the edges of the mask, and the first network sees them at a third of the image's scale. The
+second one sees them at full scale together with the first one's logits, which tell inside from outside, so it needs to
+look at its surroundings only. BPR (https://arxiv.org/abs/2104.05239) refines patches along the edge this way; here the
+network is convolutional over the whole image.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.data.masks import Size
+from pipeline.errors import UserError
+from pipeline.models.classes import SINGLE_CLASS, Classes
+from pipeline.models.resize import resize_as_decoded
+from pipeline.models.unet import UNet
+from pipeline.models.zoo import SegmentationModel, build_model
+from pipeline.recipe import Recipe, RefineConfig
+
+_MAX_LOGIT = 8.0
+"""Logits are clamped to this magnitude: a probability of 0.9997."""
+_UNSURE_LOGIT = 5.0
+"""Pixels with a larger logit are taken as right, unless one that is not lies near."""
+_MARGIN = 32
+"""Pixels around those, from which the second network sees their surroundings."""
+
+
+def encode_logits(logits: Tensor) -> Tensor:
+    """Map logits from -8 to 8 to the scale of colors, 0 to 255, float; larger ones are clamped."""
+    return (logits.clamp(-_MAX_LOGIT, _MAX_LOGIT) + _MAX_LOGIT) * (255 / (2 * _MAX_LOGIT))
+
+
+def decode_logits(code: Tensor) -> Tensor:
+    """Invert `encode_logits`."""
+    return code * (2 * _MAX_LOGIT / 255) - _MAX_LOGIT
+
+
+class Refiner(SegmentationModel):
+    """A UNet that adds a correction to logits; it begins with the correction 0.
+
+    Args:
+        network: takes 3 + channels channels and returns channels.
+    """
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__(network)
+        nn.init.zeros_(network.head.weight)
+        assert network.head.bias is not None
+        nn.init.zeros_(network.head.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (n, 3 + channels, h, w), RGB and codes from `encode_logits`, to logits (n, channels, h, w)."""
+        colors = (image[:, :3] - self.mean) / self.std
+        logits = decode_logits(image[:, 3:])
+        x = torch.cat([colors, logits / (_MAX_LOGIT / 2)], dim=1)
+        if not torch.compiler.is_exporting():
+            x = x.contiguous(memory_format=torch.channels_last)
+        corrected: Tensor = self.network(x) + logits
+        return corrected
+
+
+class RefinedModel(SegmentationModel):
+    """A first model at a small size and a refiner at the size of its input.
+
+    Args:
+        coarse: the first model.
+        coarse_size: (width, height) of its input.
+        refiner: the second model.
+    """
+
+    def __init__(self, coarse: SegmentationModel, coarse_size: Size, refiner: Refiner) -> None:
+        super().__init__(coarse.network)
+        self.coarse_size = coarse_size
+        self.refiner = refiner
+
+    def coarse_logits(self, image: Tensor) -> Tensor:
+        """Return the logits of the first model, resized to the image: (n, channels, h, w) float32."""
+        with torch.autocast(image.device.type, enabled=False):  # bf16 would round the sums of colors
+            resized = resize_as_decoded(image.float(), self.coarse_size)
+        small = super().forward(resized)
+        return F.interpolate(small.float(), image.shape[-2:], mode="bilinear", align_corners=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, channels, h, w) float32."""
+        logits = self.coarse_logits(image)
+        pair = torch.cat([image.float(), encode_logits(logits)], dim=1)
+        if image.device.type != "cpu" or torch.compiler.is_exporting():
+            refined: Tensor = self.refiner(pair).float()
+            return refined
+        # Far from any edge nothing is corrected, so a CPU leaves most of the image out.
+        box = self._unsure_box(logits)
+        if box is not None:
+            logits[(..., *box)] = self.refiner(pair[(..., *box)]).float()
+        return logits
+
+    def _unsure_box(self, logits: Tensor) -> tuple[slice, slice] | None:
+        """Return the rows and columns around the unsure pixels of all images of a batch; None if there are none."""
+        unsure = (logits.abs() < _UNSURE_LOGIT).flatten(0, 1).any(dim=0)
+        sides = []
+        for axis in (1, 0):
+            found = unsure.any(dim=axis).nonzero()
+            if not len(found):
+                return None
+            sides.append(slice(max(0, int(found[0]) - _MARGIN), int(found[-1]) + 1 + _MARGIN))
+        return sides[0], sides[1]
+
+
+def build_recipe_model(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> SegmentationModel:
+    """Build the model of a recipe with all its stages; see `pipeline.models.zoo.build_model`."""
+    model = build_model(recipe.network, classes)
+    if recipe.refine is None:
+        return model
+    return RefinedModel(model, recipe.input.size, build_refiner(recipe.refine, classes))
+
+
+def build_refiner(config: RefineConfig, classes: Classes = SINGLE_CLASS) -> Refiner:
+    """Build the second network of a recipe.
+
+    Raises:
+        UserError: the classes are exclusive, so their logits are not independent of each other.
+    """
+    if classes.exclusive:
+        raise UserError("refine", "does not support exclusive classes", "remove the table, or set exclusive = false")
+    return Refiner(UNet(config.network, in_channels=3 + classes.channels, out_channels=classes.channels))

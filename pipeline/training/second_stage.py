@@ -1,0 +1,200 @@
+"""The second stage of a training: tiles of the images around the edges, with the logits of the first stage."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from pipeline.data.augment import Augmentation
+from pipeline.data.dataset import TrainDataset, iterate, num_loader_workers, ordered_loader
+from pipeline.data.labels import LabelReader
+from pipeline.data.samples import Sample
+from pipeline.models.checkpoint import load_weights
+from pipeline.models.classes import Classes
+from pipeline.models.device import ComputeDevice, to_device
+from pipeline.models.refined import RefinedModel, Refiner, build_refiner, encode_logits
+from pipeline.models.zoo import SegmentationModel
+from pipeline.paths import Fold, Run
+from pipeline.recipe import AugmentConfig, Recipe, RefineConfig
+from pipeline.training.ranks import Ranks
+from pipeline.training.state import TrainState, init_state
+
+log = logging.getLogger(__name__)
+
+_UNSURE_LOGIT = 3.0
+"""Tiles are centered near pixels with a smaller logit, and near the true edges."""
+_NO_AUGMENTATION = Augmentation(AugmentConfig(horizontal_flip=0.0), seed=0)
+
+
+class TileDataset(Dataset[Any]):
+    """Augmented tiles, indexed by (epoch, index) as `pipeline.data.dataset.TrainDataset`.
+
+    Args:
+        folder: what `cut_tiles` wrote.
+        augmentation: applied to every tile; colors change, codes of logits do not.
+    """
+
+    def __init__(self, folder: Path, augmentation: Augmentation) -> None:
+        self.augmentation = augmentation
+        # Mapped, not read: tiles may take more memory than there is.
+        self._images, self._masks = (np.load(path, mmap_mode="r") for path in _files(folder))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tile (3 + channels, t, t) and the masks (classes, t, t), both uint8, as `Refiner` takes them."""
+        epoch, index = key
+        image, masks = self._images[index], self._masks[index]
+        # The codes move and bend as the masks do.
+        maps = np.concatenate([image[..., 3:], masks], axis=-1)
+        colors, maps = self.augmentation(np.ascontiguousarray(image[..., :3]), maps, epoch, index)
+        codes = maps[..., : image.shape[-1] - 3]
+        tile = np.concatenate([colors, codes], axis=-1)
+        return _channels_first(tile), _channels_first(maps[..., codes.shape[-1] :])
+
+
+def init_second_stage(
+    recipe: Recipe,
+    train: Sequence[Sample],
+    labels: LabelReader,
+    run: Run,
+    classes: Classes,
+    device: ComputeDevice,
+    fold: Fold,
+    ranks: Ranks,
+) -> tuple[TrainState, TileDataset]:
+    """Build the state of the second stage at step 0 and its training tiles, from the weights of the first stage.
+
+    Args:
+        recipe: a recipe with a second stage.
+        train: the training images of the fold.
+        labels: reads their masks.
+        run: the run; the first stage is finished.
+        classes: classes of the competition.
+        device: the device.
+        fold: the fold.
+        ranks: the processes that train; the main one cuts the tiles.
+    """
+    assert recipe.refine is not None
+    coarse, _, metadata = load_weights(run.coarse.weights)
+    coarse = coarse.requires_grad_(False).to(device.device).to(memory_format=torch.channels_last)
+
+    def complete(refiner: SegmentationModel) -> RefinedModel:
+        assert isinstance(refiner, Refiner)
+        return RefinedModel(coarse, recipe.input.size, refiner)
+
+    state = init_state(recipe.stages()[1], classes, device, fold, partial(build_refiner, recipe.refine))
+    state.complete = complete
+    started = time.monotonic()
+    if ranks.is_main:
+        cut_tiles(train, labels, complete(state.model), device, recipe.refine, recipe.train.batch_size, run.tiles)
+    ranks.broadcast(True)  # the others wait
+    state.seconds = 60 * float(metadata.minutes) + time.monotonic() - started
+    return state, TileDataset(run.tiles, Augmentation(recipe.augment, recipe.seed))
+
+
+def cut_tiles(
+    samples: Sequence[Sample],
+    labels: LabelReader,
+    model: RefinedModel,
+    device: ComputeDevice,
+    config: RefineConfig,
+    batch_size: int,
+    folder: Path,
+) -> None:
+    """Predict the training images with the first network, and write tiles of them; do nothing if they exist.
+
+    The images have been seen by that network, so its errors are smaller than on new ones; they are still errors at the
+    same places, and the second network learns from the image what the first one could not resolve.
+
+    Args:
+        samples: the training images of the fold.
+        labels: reads their masks.
+        model: its first network is trained; on the device.
+        device: the device.
+        config: number, side and scale of the tiles.
+        batch_size: images per prediction.
+        folder: where to write ``images.npy`` and ``masks.npy``.
+    """
+    if folder.exists():
+        return
+    dataset = TrainDataset(samples, labels, config.size, _NO_AUGMENTATION)
+    workers = num_loader_workers(device.device.type == "cpu")
+    loader = ordered_loader(dataset, batch_size, workers, device.is_cuda)
+    count, side, index = len(samples) * config.tiles, config.tile, 0
+    partial = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    files: list[np.memmap[Any, Any]] = []
+    for images, masks in tqdm(iterate(loader), total=len(loader), desc="tiles", unit="batch", leave=False):
+        with torch.inference_mode(), device.autocast():
+            logits = model.coarse_logits(to_device(images, device))
+        codes = encode_logits(logits).round().to(torch.uint8).cpu()
+        pairs = torch.cat([images, codes], dim=1).permute(0, 2, 3, 1).numpy()
+        unsure = (logits.abs() < _UNSURE_LOGIT).any(dim=1).cpu().numpy()
+        for pair, mask, doubt in zip(pairs, masks.permute(0, 2, 3, 1).numpy(), unsure, strict=True):
+            if not files:
+                shapes = (count, side, side, pair.shape[-1]), (count, side, side, mask.shape[-1])
+                files = [_create(path, shape) for path, shape in zip(_files(partial), shapes, strict=True)]
+            for top, left in _choose_corners(mask, doubt, config, np.random.default_rng([0, index])):
+                window = np.s_[top : top + side, left : left + side]
+                files[0][index], files[1][index] = pair[window], mask[window]
+                index += 1
+    for file in files:
+        file.flush()
+    partial.replace(folder)
+    log.info("%s: %d tiles of %d images", folder, count, len(samples))
+
+
+def _choose_corners(
+    mask: np.ndarray, unsure: np.ndarray, config: RefineConfig, rng: np.random.Generator
+) -> Sequence[tuple[int, int]]:
+    """Choose the top left corners (row, column) of the tiles of one image.
+
+    Args:
+        mask: (h, w, classes) uint8, 0 to 255.
+        unsure: (h, w) bool.
+        config: number and side of the tiles.
+        rng: random numbers.
+    """
+    edges = [
+        cv2.morphologyEx(layer, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) for layer in np.moveaxis(mask, -1, 0)
+    ]
+    rows, columns = np.nonzero(np.any(edges, axis=0) | unsure)
+    height, width = unsure.shape
+    if not len(rows):
+        rows, columns = (rng.integers(0, limit, config.tiles) for limit in (height, width))
+    chosen = rng.integers(0, len(rows), config.tiles)
+    shift = rng.integers(-config.tile // 4, config.tile // 4 + 1, (2, config.tiles)) - config.tile // 2
+    tops = (rows[chosen] + shift[0]).clip(0, height - config.tile)
+    lefts = (columns[chosen] + shift[1]).clip(0, width - config.tile)
+    return list(zip(tops.tolist(), lefts.tolist(), strict=True))
+
+
+def _create(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Create a .npy file of uint8, mapped into memory."""
+    file: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        # A write to mapped memory for which the disk has no space would kill the process.
+        with path.open("rb+") as opened:
+            os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
+    return file
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    return folder / "images.npy", folder / "masks.npy"
+
+
+def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))

@@ -1,0 +1,232 @@
+"""A second stage improves the first one, resumes to the same weights, and is one model to all that use it."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.data.images import read_image
+from pipeline.data.labels import LabelReader
+from pipeline.data.samples import load_training_samples
+from pipeline.errors import UserError
+from pipeline.inference.image_model import load_image_model
+from pipeline.models.checkpoint import fingerprint_weights, load_weights, read_weights_metadata
+from pipeline.models.classes import Classes
+from pipeline.models.refined import RefinedModel, build_recipe_model, decode_logits, encode_logits
+from pipeline.models.zoo import build_model
+from pipeline.paths import Run
+from pipeline.training.fold import train_fold
+from pipeline.training.second_stage import TileDataset, cut_tiles
+from tests.helpers import SIZE, changed_recipe
+from tests.inference.models import CPU
+
+REFINE = {
+    "size": SIZE,
+    "network": {"name": "unet", "width": 8, "depth": 1, "stem": 2},
+    "tile": 32,
+    "tiles": 8,
+    "epochs": 4,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+}
+
+
+@pytest.fixture
+def refined(recipe):
+    """The tiny recipe at a third of the images' size, with a second stage at full size."""
+    return changed_recipe(recipe, input__size=[32, 32], train__epochs=6, train__validate_every=6, refine=REFINE)
+
+
+@pytest.fixture
+def train(competition, refined, data, table, tmp_path):
+    """Train fold 0 of the refined recipe into a named run; returns the run."""
+
+    def call(name: str = "run", minutes: float | None = None, **changes) -> Run:
+        run = Run(tmp_path / name / "fold0")
+        train_fold(competition, changed_recipe(refined, **changes), data, table, 0, run, minutes)
+        return run
+
+    return call
+
+
+def last_score(run: Run) -> float:
+    return json.loads(run.metrics.read_text().splitlines()[-1])["dice"]
+
+
+@pytest.mark.slow
+def test_second_stage_improves_the_first(train):
+    run = train()
+    assert last_score(run) > last_score(run.coarse)
+    assert not run.tiles.exists()
+    _, metadata = read_weights_metadata(run.weights)
+    assert float(metadata.minutes) >= float(read_weights_metadata(run.coarse.weights)[1].minutes)
+
+
+@pytest.mark.slow
+def test_stages_resume_to_the_same_weights(train, monkeypatch):
+    whole = train("whole")
+    steps = 0
+    from pipeline.training import loop
+
+    real = loop.train_step
+
+    def stop_often(*args):
+        nonlocal steps
+        steps += 1
+        if steps in (5, 30):
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(loop, "train_step", stop_often)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
+    interruptions = 0
+    while True:
+        try:
+            part = train("part")
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions == 2
+    expected, found = (load_file(run.weights) for run in (whole, part))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_other_second_stage_keeps_the_first(train):
+    before = train().coarse.weights.stat().st_mtime_ns
+    run = train(refine=REFINE | {"epochs": 1})
+    assert (run.folder.parent / "fold0~1").exists()
+    assert [path.name for path in run.folder.parent.glob("fold0-coarse*")] == ["fold0-coarse"]
+    assert run.coarse.weights.stat().st_mtime_ns >= before
+
+
+@pytest.mark.slow
+def test_weights_predict_as_validated(train, competition, data):
+    run = train()
+    model = load_image_model(run.weights)
+    path = data / "test" / "omega_01.jpg"
+    probability = model.predict(path.read_bytes(), path, SIZE)
+    assert probability.shape == (1, *SIZE[::-1])
+    network, _, _ = load_weights(run.weights)
+    assert isinstance(network, RefinedModel)
+    assert fingerprint_weights(run.weights) != fingerprint_weights(run.coarse.weights)
+
+
+def test_untrained_refiner_changes_nothing(refined):
+    torch.manual_seed(0)
+    model = build_recipe_model(refined).eval()
+    image = torch.randint(0, 256, (2, 3, *SIZE[::-1]), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(model(image), model.coarse_logits(image), atol=1e-4)
+
+
+def test_box_of_a_cpu_gives_the_logits_of_the_whole_image(refined):
+    torch.manual_seed(0)
+    model = build_recipe_model(changed_recipe(refined, refine=REFINE | {"size": (320, 256)})).eval()
+    torch.nn.init.normal_(model.refiner.network.head.weight, std=0.1)
+    logits = torch.full((1, 1, 256, 320), 7.0)
+    logits[..., 100:140, 120:180] = -7.0
+    logits[..., 120, 130:170] = 0.0
+    model.coarse_logits = lambda image: logits.clone()  # type: ignore[method-assign]
+    image = torch.randint(0, 256, (1, 3, 256, 320), dtype=torch.uint8)
+    with torch.no_grad():
+        whole = model.refiner(torch.cat([image.float(), encode_logits(logits)], dim=1))
+        found = model(image)
+    # 32 pixels around the unsure ones, which begin at a multiple of the network's factor.
+    assert torch.equal(found[..., :88, :], logits[..., :88, :])
+    assert torch.allclose(found[..., 112:128, 122:178], whole[..., 112:128, 122:178], atol=1e-3)
+
+
+def test_image_without_any_doubt_is_not_refined(refined):
+    model = build_recipe_model(refined).eval()
+    certain = torch.full((1, 1, *SIZE[::-1]), -9.0)
+    model.coarse_logits = lambda image: certain.clone()  # type: ignore[method-assign]
+    assert torch.equal(model(torch.zeros(1, 3, *SIZE[::-1], dtype=torch.uint8)), certain)
+
+
+def test_codes_keep_logits():
+    logits = torch.linspace(-8, 8, 1001)
+    assert torch.allclose(decode_logits(encode_logits(logits)), logits, atol=1e-5)
+    rounded = decode_logits(encode_logits(logits).round().to(torch.uint8))
+    assert (rounded - logits).abs().max() <= 16 / 255 / 2 + 1e-5
+    assert torch.equal(encode_logits(torch.tensor([-99.0, 99.0])), torch.tensor([0.0, 255.0]))
+
+
+def test_exclusive_classes_are_refused(refined):
+    with pytest.raises(UserError, match="refine: does not support exclusive classes"):
+        build_recipe_model(refined, Classes(("a", "b"), exclusive=True))
+
+
+def test_tiles_show_the_image_and_its_mask(competition, refined, data, tmp_path):
+    samples = load_training_samples(competition, data)[:3]
+    labels = LabelReader(competition)
+    torch.manual_seed(0)
+    model = build_recipe_model(refined).eval()
+    # All logits 20: no pixel is unsure, so tiles are centered near the true edges only.
+    torch.nn.init.zeros_(model.network.head.weight)
+    torch.nn.init.constant_(model.network.head.bias, 20.0)
+    cut_tiles(samples, labels, model, CPU, refined.refine, 2, tmp_path / "tiles")
+    tiles, masks = (np.load(tmp_path / "tiles" / f"{name}.npy") for name in ("images", "masks"))
+    assert tiles.shape == (24, 32, 32, 4)
+    assert masks.shape == (24, 32, 32, 1)
+    assert (tiles[..., 3] == 255).all()
+    for number, (tile, mask) in enumerate(zip(tiles, masks, strict=True)):
+        sample = samples[number // 8]
+        image, true = read_image(sample.image), labels.read_masks(sample)[0] * np.uint8(255)
+        places = [
+            (top, left)
+            for top in range(SIZE[1] - 31)
+            for left in range(SIZE[0] - 31)
+            if np.array_equal(image[top : top + 32, left : left + 32], tile[..., :3])
+        ]
+        assert len(places) == 1
+        top, left = places[0]
+        assert np.array_equal(true[top : top + 32, left : left + 32], mask[..., 0])
+        assert 0 < mask.mean() < 255, "an edge is in the tile"
+
+
+def test_augmentation_moves_codes_and_masks_together(tmp_path):
+    from pipeline.data.augment import Augmentation
+    from pipeline.recipe import AugmentConfig
+
+    (tmp_path / "tiles").mkdir()
+    pattern = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), dtype=np.uint8)
+    np.save(tmp_path / "tiles" / "images.npy", np.concatenate([pattern] * 4, axis=-1))
+    np.save(tmp_path / "tiles" / "masks.npy", pattern)
+    augment = AugmentConfig(horizontal_flip=0.5, shift=0.2, scale=0.1, brightness=0.5)
+    tiles = TileDataset(tmp_path / "tiles", Augmentation(augment, 0))
+    changed = 0
+    for epoch in range(20):
+        tile, mask = tiles[epoch, 0]
+        assert torch.equal(tile[3:], mask)
+        changed += not torch.equal(tile[:1], mask)
+    assert changed > 10
+
+
+def test_full_disk_is_an_error_before_tiles_are_written(competition, refined, data, tmp_path, monkeypatch):
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("this platform does not reserve space")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    samples = load_training_samples(competition, data)[:1]
+    with pytest.raises(OSError, match="No space left"):
+        cut_tiles(
+            samples, LabelReader(competition), build_recipe_model(refined).eval(), CPU, refined.refine, 1, tmp_path / "t"
+        )
+    assert not (tmp_path / "t").exists()
+
+
+def test_first_stage_alone_is_the_plain_recipe(recipe, refined):
+    first, second = refined.stages()
+    assert first.refine is None
+    assert first.training_differences(changed_recipe(recipe, input__size=[32, 32], train__epochs=6)) == []
+    assert (second.input.size, second.train.batch_size, second.model_size) == ((32, 32), 4, (32, 32))
+    assert refined.model_size == SIZE
+    assert build_model(first.network) is not None

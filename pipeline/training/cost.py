@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.competition import Competition, NotebookConfig
 from pipeline.models.classes import SINGLE_CLASS, Classes, classes_of
-from pipeline.models.zoo import build_model, count_parameters
-from pipeline.recipe import Recipe
+from pipeline.models.refined import build_refiner
+from pipeline.models.zoo import SegmentationModel, build_model, count_parameters
+from pipeline.recipe import Recipe, RefineConfig
 from pipeline.training.losses import SegmentationLoss
 
 GIB = 2**30
@@ -92,13 +93,24 @@ def _seconds(gpu: Gpu, flops: float, bytes_moved: float) -> float:
 
 
 def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
-    """Trace one training step of a recipe at its full input size, for the classes of a competition."""
+    """Trace one step of the first stage of a recipe at its full input size, for the classes of a competition."""
+    return _trace_step(recipe, build_model(recipe.network, classes), 3, classes)
+
+
+def estimate_refine_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
+    """Trace one step of the second stage of a recipe, on a batch of tiles."""
+    assert recipe.refine is not None
+    model = build_refiner(recipe.refine, classes)
+    return _trace_step(recipe.stages()[1], model, 3 + classes.channels, classes)
+
+
+def _trace_step(recipe: Recipe, model: SegmentationModel, channels: int, classes: Classes) -> StepCost:
     width, height = recipe.input.size
     batch_size = recipe.train.batch_size
     # Built on the CPU: some encoders compute with values during construction.
-    model = build_model(recipe.network, classes).train().to("meta")
+    model = model.train().to("meta")
     with torch.device("meta"):
-        images = torch.empty(batch_size, 3, height, width)
+        images = torch.empty(batch_size, channels, height, width)
         target = torch.empty(batch_size, classes.count, height, width)
         loss = SegmentationLoss(recipe.train.loss, classes)
         traffic, saved = _TrafficCounter(), _SavedTensorCounter()
@@ -156,17 +168,41 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
         fits = "" if cost.memory < gpu.memory else "; does not fit"
         epochs = f"{recipe.train.epochs} epochs of {images} images"
         lines.append(f"  {gpu.name:11} {rate:6.0f} images/s at full size; {hours:.1f} h for {epochs}{fits}")
+    refine_cost = estimate_refine_cost(recipe, classes_of(competition)) if recipe.refine else None
+    if refine_cost and recipe.refine:
+        lines += _describe_refine(refine_cost, recipe.refine, images)
     if competition.notebook:
-        lines += _describe_notebook(cost, recipe, competition.folds, competition.notebook)
+        lines += _describe_notebook(cost, refine_cost, recipe, competition.folds, competition.notebook)
     assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])
 
 
-def _describe_notebook(cost: StepCost, recipe: Recipe, folds: int, notebook: NotebookConfig) -> list[str]:
+def _describe_refine(cost: StepCost, config: RefineConfig, images: int) -> list[str]:
+    """Describe the second stage; predicting and cutting the tiles is left out."""
+    tiles = config.tiles * images
+    steps = config.epochs * tiles / cost.batch_size
+    lines = [
+        f"second stage, {cost.parameters / 1e6:.2f} M parameters, per tile of {config.tile}×{config.tile}: "
+        f"{cost.forward_flops / cost.batch_size / 2e9:.2f} G multiply-adds forward",
+    ]
+    for gpu in GPUS:
+        rate, hours = cost.batch_size / cost.seconds(gpu), steps * cost.seconds(gpu) / 3600
+        lines.append(f"  {gpu.name:11} {rate:6.0f} tiles/s; {hours:.1f} h for {config.epochs} epochs of {tiles} tiles")
+    return lines
+
+
+def _describe_notebook(
+    cost: StepCost, refine_cost: StepCost | None, recipe: Recipe, folds: int, notebook: NotebookConfig
+) -> list[str]:
     """Compare the prediction of the hidden test set on Kaggle's GPU with the time limit; decoding is left out."""
     passes = folds * len(recipe.predict.flips)
     gpu = GPUS[0]
-    minutes = notebook.images * passes * cost.prediction_seconds(gpu) / cost.batch_size / 60
+    seconds = cost.prediction_seconds(gpu) / cost.batch_size
+    if refine_cost and recipe.refine:
+        width, height = recipe.refine.size
+        tiles = width * height / recipe.refine.tile**2  # the second network runs over the whole image
+        seconds += tiles * refine_cost.prediction_seconds(gpu) / refine_cost.batch_size
+    minutes = notebook.images * passes * seconds / 60
     verdict = "within" if minutes < notebook.minutes else "over"
     return [
         f"estimated, for an inference notebook with {notebook.images} images, {folds} folds and "

@@ -6,7 +6,7 @@ import torch
 from pipeline.models.classes import Classes
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import UNetConfig
-from pipeline.training.cost import GPUS, describe_cost, estimate_cost, relative_step_cost
+from pipeline.training.cost import GPUS, describe_cost, estimate_cost, estimate_refine_cost, relative_step_cost
 from pipeline.training.losses import SegmentationLoss
 from tests.helpers import changed_competition, changed_recipe
 
@@ -101,6 +101,27 @@ def test_a_notebook_is_compared_with_its_time_limit(change, competition, images,
     text = describe_cost(change(predict__flips=("none", "both")), 100, code_competition)
     assert f"{images} images, 2 folds and 2 flips" in text
     assert f"{verdict} the limit of 540 min" in text
+
+
+def test_second_stage_is_counted_by_tiles(change, competition):
+    network = {"name": "unet", "width": 1, "depth": 1, "max_width": 1}
+    refine = {
+        "size": (64, 64),
+        "network": network,
+        "tile": 32,
+        "tiles": 5,
+        "epochs": 2,
+        "batch_size": 4,
+        "learning_rate": 1,
+    }
+    recipe = change(refine=refine)
+    full, half = 32 * 32, 16 * 16
+    by_hand = full * 9 * (4 + 1) + half * 9 * (1 + 1) + half * 1 + full * 9 * (2 + 1) + full * 1
+    assert estimate_refine_cost(recipe).forward_flops == 2 * by_hand * 4
+    assert estimate_cost(recipe) == estimate_cost(change())
+    text = describe_cost(recipe, 100, competition)
+    assert "2 epochs of 500 tiles" in text
+    assert "second stage" not in describe_cost(change(), 100, competition)
 
 
 @pytest.mark.slow

@@ -218,7 +218,13 @@ def test_full_disk_is_an_error_before_tiles_are_written(competition, refined, da
     samples = load_training_samples(competition, data)[:1]
     with pytest.raises(OSError, match="No space left"):
         cut_tiles(
-            samples, LabelReader(competition), build_recipe_model(refined).eval(), CPU, refined.refine, 1, tmp_path / "t"
+            samples,
+            LabelReader(competition),
+            build_recipe_model(refined).eval(),
+            CPU,
+            refined.refine,
+            1,
+            tmp_path / "t",
         )
     assert not (tmp_path / "t").exists()
 

@@ -11,7 +11,7 @@ SET_OPTIONS := $(if $(filter SET,$(GIVEN)),--set "$$SET") $(if $(filter SEED,$(G
 # Pass values to the scripts exactly as typed: make must not expand them, and the shell sees only "$NAME".
 VALUES := COMPETITION RECIPE DATA FOLD FOLDS SEED SET IMG MODEL MSG FILE FILES WEIGHTS OUT KAGGLE_USER \
   WHEELS DRY_RUN FORCE RESUME PREDICT ALLOW_BROKEN TARGET MINUTES STAGE SUBMISSION RECIPES FULL PRICE PORT \
-  GPUS CLUSTER SHARD FLIPS STORE
+  GPUS CLUSTER SHARD FLIPS STORE KEEP
 $(foreach name,$(VALUES),$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 ifneq ($(MAKECMDGOALS),new)
@@ -33,8 +33,8 @@ TRAIN := $(if $(GPUS),TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(PY) -m torch.distri
 DATA_OPTIONS := --competition "$$COMPETITION" --data "$$DATA"
 .DEFAULT_GOAL := help
 .PRECIOUS: $(TRAINED) $(TRAINED_FOLD) $(EVALUATION) $(FOLDS_CSV) $(SUBMISSION_CSV) # complete if they exist
-.PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part \
-  cluster merge score estimate gain blend overlay export report compare audit watch serve download account \
+.PHONY: FORCE help setup new check folds train train-all side-by-side evaluate predict predict-part cluster \
+  merge score estimate gain blend overlay export report compare audit pseudo watch serve download account \
   submit scores leaderboard kernel kaggle-standin demo clean clean-all
 
 help: ## list the targets
@@ -68,6 +68,8 @@ folds train train-all evaluate predict:
 score: $(SUBMISSION_CSV) ; $(RUN).score $< $(DATA_OPTIONS) ## score it where the true masks are known
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
 	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
+pseudo: $(TRAINED_FOLD) ## label the test images, or IMG, with FOLD's network for train.pseudo [KEEP=0.9]
+	$(RUN).pseudo $(DATA_OPTIONS) --recipe "$$RECIPE" --fold "$$FOLD" --images "$$IMG" --keep "$${KEEP:-0.9}"
 gain: .venv/ready ; $(RUN).gain "$$FILES" ## difference of two: FILES="before/oof.csv after/oof.csv"
 blend: .venv/ready ## majority vote of submissions: FILES="a.csv.gz b.csv.gz" [WEIGHTS="2 1"] [OUT=file]
 	$(RUN).blend "$$FILES" --competition "$$COMPETITION" --weights "$$WEIGHTS" --out "$$OUT"
@@ -95,8 +97,7 @@ leaderboard: .venv/ready ; $(RUN).leaderboard --competition "$$COMPETITION" ## s
 kernel: .venv/ready ## write a Kaggle kernel that trains, or PREDICT=1 [RESUME, WHEELS]
 	$(RUN).kernel --competition "$$COMPETITION" --recipe "$$RECIPE" --folds "$$FOLDS" $(SET_OPTIONS) \
 	  --user "$$KAGGLE_USER" --wheels "$$WHEELS" $(if $(RESUME),--resume) $(if $(PREDICT),--predict)
-kaggle-standin: .venv/ready ## run a local stand-in for Kaggle that offers DATA as the competition
-	$(PY) -m tests.standin $(DATA_OPTIONS)
+kaggle-standin: .venv/ready ; $(PY) -m tests.standin $(DATA_OPTIONS) ## run a local Kaggle that offers DATA
 demo: data/demo/solution.csv ## run all stages on rendered cars, on a CPU, in some minutes
 	@$(MAKE) --no-print-directory check folds train-all evaluate predict score \
 	  COMPETITION=demo RECIPE=demo DATA=data/demo FOLDS= SET= SEED= GPUS= CLUSTER= SHARD=
@@ -105,6 +106,5 @@ data/demo/solution.csv: | .venv/ready ; $(RUN).render --out data/demo
 clean: ## delete what the demonstration and the tests made
 	rm -rf data/demo runs/demo folds/demo.csv submissions/demo.* overlays/demo reports/demo \
 	  .make .*_cache .hypothesis
-clean-all: clean ## delete the installed packages too; data, runs and submissions stay
-	rm -rf .venv
+clean-all: clean ; rm -rf .venv ## delete the installed packages too; data, runs and submissions stay
 include tests/tools.mk

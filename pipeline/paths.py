@@ -10,6 +10,7 @@
     runs/<competition>-<a>+<b>/              evaluation.json ... of an ensemble of two recipes; no runs of its own
     submissions/<competition>-<recipe>.csv.gz   and .json: how it was made, .doubts.csv: how sure its masks are
     reports/<competition>-<recipe>/          index.html, and images/ of a report with all images
+    pseudo/<competition>-<recipe>/fold0.csv  masks predicted for unlabeled images, and .json: how they were made
     weights/<competition>-*.safetensors      weights that come with the repository
 
 Standard library only: the Makefile uses it before anything is installed.
@@ -33,6 +34,7 @@ LEDGER = SUBMISSIONS / "ledger.csv"
 OVERLAYS = Path("overlays")
 KERNELS = Path("kernels")
 REPORTS = Path("reports")
+PSEUDO = Path("pseudo")
 SHIPPED_WEIGHTS = Path("weights")
 LABEL_CACHE = Path(".label_cache")
 
@@ -246,6 +248,11 @@ def find_submission_parts(submission: Path) -> list[tuple[int, int]]:
 def submission_lock(submission: Path) -> Path:
     """Return the lock file of a prediction, which exists while the prediction runs."""
     return submission.with_name(f".{submission.name}.lock")
+
+
+def pseudo_csv(competition: str, recipe: str, fold: Fold) -> Path:
+    """Return the pseudo-labels of a fold, ``pseudo/<competition>-<recipe>/fold0.csv``; a JSON file lies beside it."""
+    return PSEUDO / run_name(competition, recipe) / f"fold{fold}.csv"
 
 
 def exported_model(competition: str, recipe: str) -> Path:

@@ -127,6 +127,8 @@ class TrainConfig(Config):
     loss: LossConfig = LossConfig()
     resize_schedule: tuple[ResizeStage, ...] = ()
     """Progressive resizing: stages at growing sizes before the rest of the training at input.size."""
+    pseudo: str = ""
+    """Recipe whose pseudo-labels (`make pseudo`) are trained on too; empty for none."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     compile: bool = False
     deterministic: bool = False

@@ -21,6 +21,7 @@ from pipeline.data.augment import Augmentation
 from pipeline.data.corrections import correct_samples, fingerprint_repairs
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
+from pipeline.data.pseudo import fingerprint_pseudo, load_pseudo_samples
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.errors import UserError
 from pipeline.files import explain_os_error, lock, write_text
@@ -32,7 +33,7 @@ from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
 from pipeline.models.device import ComputeDevice, choose_device, describe_hardware, explain_out_of_memory
 from pipeline.models.zoo import count_parameters
-from pipeline.paths import ALL, Fold, Run, label_cache, recipe_toml
+from pipeline.paths import ALL, Fold, Run, label_cache, pseudo_csv, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
 from pipeline.training.loop import NoEventLog, TrainContext, train_loop
 from pipeline.training.progress import format_duration, mean_speed
@@ -85,6 +86,10 @@ def train_fold(
     corrected = correct_samples(competition, samples, train)
     repairs = fingerprint_repairs(train, corrected)
     fingerprint = f"{fingerprint_ids(corrected)} {fingerprint_ids(validation)} {repairs}".rstrip() + "\n"
+    if recipe.train.pseudo:
+        labels = pseudo_csv(competition.name, recipe.train.pseudo, fold)
+        corrected += load_pseudo_samples(labels, validation)
+        fingerprint = f"{fingerprint.strip()} {fingerprint_pseudo(labels)}\n"
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with join_ranks() as ranks:
         split = Split(corrected, validation, fingerprint, fold)
@@ -173,8 +178,8 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
             ranks=ranks,
         )
         log.info(
-            "%s: %d training %s and %d validation images, %d steps, %.1f M parameters%s",
-            run.folder, len(train_set), "tiles" if recipe.refine else "images", len(validation), context.total_steps,
+            "%s: %d training %sand %d validation images, %d steps, %.1f M parameters%s",
+            run.folder, len(train_set), "tiles " if recipe.refine else "", len(validation), context.total_steps,
             count_parameters(state.model) / 1e6,
             f", {ranks.world_size} processes" if ranks.world_size > 1 else "",
         )  # fmt: skip

@@ -7,10 +7,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.network_stages import large_recipe
 from benchmarks.rounds import compute_ratio, time_rounds
+from benchmarks.speedrun import Record, Timing, describe, read_records
 from benchmarks.stage import OURS, Outcome, Stage, Target, describe_rate
 from benchmarks.usual import UsualUNet, encode_usual, parse_usual
 from pipeline.data.rle import mask_to_rle, parse_rle
 from pipeline.models.zoo import build_model, count_parameters
+from pipeline.options import parse_overrides
+from pipeline.recipe import load_recipe
 
 
 def test_rounds_call_the_ways_in_turn(monkeypatch):
@@ -88,3 +91,26 @@ def test_both_networks_of_31_million_parameters_do_the_same_work():
             model(torch.rand(1, 3, 32, 64))
         flops.append(counter.get_total_flops())
     assert flops[0] == pytest.approx(flops[1], rel=0.001)
+
+
+def test_records_are_recipes_of_their_own_and_rise():
+    records = read_records()
+    assert [record.dice for record in records] == sorted({record.dice for record in records})
+    for record in records:
+        load_recipe(record.recipe, parse_overrides([record.set]))
+
+
+def test_table_of_records_names_those_that_are_not_reached():
+    easy, hard = Record(0.9, "cpu", "", "none"), Record(0.99, "cpu", "train.epochs=2", "steps")
+    rest = ("EPYC", "abc", "2026-01-01")
+    timings = [
+        Timing(0.9, "cpu", "", 0, 1.0, 0.93, *rest),
+        Timing(0.9, "cpu", "", 1, 3.0, 0.95, *rest),
+        Timing(0.99, "cpu", "train.epochs=2", 0, 5.0, 0.98, *rest),
+    ]
+    rows = describe([easy, hard], timings).splitlines()[2:]
+    assert rows == [
+        "| 0.9 | `cpu` | none | 2.0 (1.0 to 3.0) | 0.94000 (0.93000 to 0.95000) | 2 | EPYC | abc |",
+        "| 0.99 | `cpu` `train.epochs=2` | steps | 5.0 (5.0 to 5.0) | 0.98000 (0.98000 to 0.98000), not reached | 1 "
+        "| EPYC | abc |",
+    ]

@@ -142,16 +142,7 @@ class TrainConfig(Config):
         return "float32" if self.precision == "float32" else "auto"
 
 
-class ColorConfig(Config):
-    """Largest random changes of colors; 0 leaves one out."""
-
-    brightness: Fraction = 0.0
-    contrast: Fraction = 0.0
-    hue: float = Field(default=0.0, ge=0, le=0.5)
-    saturation: Fraction = 0.0
-
-
-class AugmentConfig(ColorConfig):
+class AugmentConfig(Config):
     """The ``[augment]`` table: random changes of training images; 0 leaves one out."""
 
     horizontal_flip: Fraction = 0.5
@@ -164,8 +155,10 @@ class AugmentConfig(ColorConfig):
     """Largest shift as a fraction of the side."""
     scale: float = Field(default=0.0, ge=0, lt=1)
     """Largest change of scale: 0.1 gives 0.9 to 1.1."""
-    object: ColorConfig | None = None
-    """Changes of the object's colors alone, in addition: a paint that no training image has."""
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    saturation: Fraction = 0.0
 
 
 class PredictConfig(Config):

@@ -10,7 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.recipe import AugmentConfig, ColorConfig
+from pipeline.recipe import AugmentConfig
 
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 """RGB to luma and two components of chroma (NTSC)."""
@@ -26,16 +26,14 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc] # a library witho
     Args:
         config: the largest changes.
         p: probability of a change.
-        of_object: change the pixels of the mask only.
     """
 
-    def __init__(self, config: ColorConfig, p: float, *, of_object: bool = False) -> None:
+    def __init__(self, config: AugmentConfig, p: float) -> None:
         super().__init__(p=p)
         self.config = config
-        self.of_object = of_object
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the map, (3, 4) float64, whose last column is added; and choose where it applies."""
+        """Draw the map: (3, 4) float64, the last column is added."""
         config, uniform = self.config, self.py_random.uniform
         brightness, contrast, saturation = (
             1 + uniform(-largest, largest) for largest in (config.brightness, config.contrast, config.saturation)
@@ -43,17 +41,13 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc] # a library witho
         angle = 2 * np.pi * uniform(-config.hue, config.hue)
         cosine, sine = saturation * np.cos(angle), saturation * np.sin(angle)
         chroma = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-        where = data["mask"].reshape(*data["image"].shape[:2], -1).max(axis=-1) if self.of_object else None
-        gray = _TO_YIQ[0] @ cv2.mean(data["image"], mask=where)[:3]
+        gray = _TO_YIQ[0] @ cv2.mean(data["image"])[:3]
         colors = brightness * contrast * (_FROM_YIQ @ chroma @ _TO_YIQ)
-        return {"matrix": np.column_stack([colors, np.full(3, brightness * (1 - contrast) * gray)]), "where": where}
+        return {"matrix": np.column_stack([colors, np.full(3, brightness * (1 - contrast) * gray)])}
 
-    def apply(self, img: np.ndarray, matrix: np.ndarray, where: np.ndarray | None, **_: Any) -> np.ndarray:
-        """Map the colors of an image (h, w, 3) uint8 RGB; `where` (h, w) uint8 is the share of the change, 0 to 255."""
+    def apply(self, img: np.ndarray, matrix: np.ndarray, **_: Any) -> np.ndarray:
+        """Map the colors of an image (h, w, 3) uint8 RGB."""
         changed: np.ndarray = cv2.transform(img, matrix)
-        if where is not None:
-            share = where.astype(np.float32) / 255
-            changed = cv2.blendLinear(changed, img, share, 1 - share)
         return changed
 
 
@@ -85,9 +79,8 @@ class Augmentation:
                     p=1.0,
                 )
             )
-        for colors, of_object in ((config.object, True), (config, False)):
-            if colors and (colors.brightness or colors.contrast or colors.hue or colors.saturation):
-                steps.append(ColorJitter(colors, p=0.8, of_object=of_object))
+        if config.brightness or config.contrast or config.hue or config.saturation:
+            steps.append(ColorJitter(config, p=0.8))
         self._compose = A.Compose(steps)
         self._seed = seed
 

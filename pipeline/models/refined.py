@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.data.masks import Size
 from pipeline.errors import UserError
 from pipeline.models.classes import SINGLE_CLASS, Classes
-from pipeline.models.resize import resize_as_decoded
+from pipeline.models.resize import resize_as_decoded, resize_images
 from pipeline.models.unet import UNet
 from pipeline.models.zoo import SegmentationModel, build_model
 from pipeline.recipe import Recipe, RefineConfig
@@ -77,7 +77,8 @@ class RefinedModel(SegmentationModel):
     def coarse_logits(self, image: Tensor) -> Tensor:
         """Return the logits of the first model, resized to the image: (n, channels, h, w) float32."""
         with torch.autocast(image.device.type, enabled=False):  # bf16 would round the sums of colors
-            resized = resize_as_decoded(image.float(), self.coarse_size)
+            resize = resize_as_decoded if torch.compiler.is_exporting() else resize_images
+            resized = resize(image.float(), self.coarse_size)
         small = super().forward(resized)
         return F.interpolate(small.float(), image.shape[-2:], mode="bilinear", align_corners=False)
 

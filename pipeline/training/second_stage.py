@@ -140,16 +140,17 @@ def cut_tiles(
     for images, masks in tqdm(iterate(loader), total=len(loader), desc="tiles", unit="batch", leave=False):
         with torch.inference_mode(), device.autocast():
             logits = model.coarse_logits(to_device(images, device))
-        codes = encode_logits(logits).round().to(torch.uint8).cpu()
-        pairs = torch.cat([images, codes], dim=1).permute(0, 2, 3, 1).numpy()
         unsure = (logits.abs() < _UNSURE_LOGIT).any(dim=1).cpu().numpy()
-        for pair, mask, doubt in zip(pairs, masks.permute(0, 2, 3, 1).numpy(), unsure, strict=True):
+        arrays = (batch.permute(0, 2, 3, 1).cpu() for batch in (images, logits, masks))
+        for image, maps, mask, doubt in zip(*arrays, unsure, strict=True):
             if not files:
-                shapes = (count, side, side, pair.shape[-1]), (count, side, side, mask.shape[-1])
+                shapes = [(count, side, side, channels) for channels in (3 + maps.shape[-1], mask.shape[-1])]
                 files = [_create(path, shape) for path, shape in zip(_files(partial), shapes, strict=True)]
-            for top, left in _choose_corners(mask, doubt, config, np.random.default_rng([0, index])):
+            for top, left in _choose_corners(mask.numpy(), doubt, config, np.random.default_rng([0, index])):
                 window = np.s_[top : top + side, left : left + side]
-                files[0][index], files[1][index] = pair[window], mask[window]
+                files[0][index, ..., :3] = image[window]
+                files[0][index, ..., 3:] = encode_logits(maps[window]).round().to(torch.uint8)
+                files[1][index] = mask[window]
                 index += 1
     for file in files:
         file.flush()

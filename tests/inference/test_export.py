@@ -5,10 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from pipeline.data.images import resize_image
 from pipeline.errors import UserError
 from pipeline.inference import export
 from pipeline.inference.export import export_model
@@ -16,7 +14,6 @@ from pipeline.inference.exported import ExportedEnsemble
 from pipeline.inference.overlay import write_overlays
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import Classes
-from pipeline.models.resize import resize_as_decoded
 from pipeline.models.zoo import build_model
 from pipeline.options import parse_flips
 from tests.helpers import changed_recipe
@@ -76,19 +73,6 @@ def module_parts(source, flips):
 
     model, recipe, metadata = load_weights(source)
     return [model], flips, metadata.model_classes(), recipe.input.size
-
-
-@pytest.mark.parametrize("shape", [(64, 48), (50, 70), (96, 128), (97, 131), (190, 250), (384, 512), (20, 30)])
-def test_resizes_as_the_pipeline_does(shape):
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    image = np.ascontiguousarray(
-        F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float(), 3, 1, 1).permute(1, 2, 0)
-    )
-    image = image.astype(np.uint8)
-    resized = resize_as_decoded(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 48))[0].permute(1, 2, 0)
-    difference = np.abs(resized.numpy() - resize_image(image, (64, 48)).astype(float))
-    assert difference.mean() < (1 if all(side % 2 == 0 for side in shape) else 8)
-    assert resized.shape == (48, 64, 3)
 
 
 def test_overlay_with_the_folds_in_an_onnx_file_equals_that_with_weights(trained, images, data, tmp_path):

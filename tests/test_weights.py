@@ -23,8 +23,6 @@ from pipeline.weights import default_weights
 from tests.helpers import SIZE, draw_ellipse
 
 SHIPPED = sorted(Path("weights").resolve().glob("*.safetensors"))
-DEFAULTED = {"classes", "exclusive", "hardware", "minutes", "images_per_second"}
-"""Metadata that a file may leave out: it has a single class, or was made before these were written."""
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -40,7 +38,7 @@ def test_the_file_is_what_its_card_says(path):
     assert f"{path.name}`, {path.stat().st_size / 1e6:.1f} MB" in card
     assert f"{int(metadata.epochs) * 1536:,} images seen" in card
     with safe_open(path, framework="pt") as file:
-        assert file.metadata().keys() == {"recipe", *(field.name for field in fields(WeightsMetadata))} - DEFAULTED
+        assert file.metadata().keys() == {"recipe", *(field.name for field in fields(WeightsMetadata))}
     model, loaded, _ = load_weights(path)
     assert loaded == recipe
     assert not model.training

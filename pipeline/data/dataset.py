@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,7 +62,7 @@ class TrainDataset(Dataset[Any]):
             image, masks = self.augmentation(*self._read(index), epoch, index)
         except UserError as error:
             return error
-        return _channels_first(image), _channels_first(masks if masks.ndim == 3 else masks[..., None])
+        return channels_first(image), channels_first(masks if masks.ndim == 3 else masks[..., None])
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return image (h, w, 3) and masks (h, w) or (h, w, classes), both uint8, before augmentation."""
@@ -102,7 +102,7 @@ class ValidationDataset(Dataset[Any]):
         sample = self.samples[index]
         try:
             image = read_image(sample.image, self.size)
-            return _channels_first(image), self.labels.read_truth(sample, instances=self.instances)
+            return channels_first(image), self.labels.read_truth(sample, instances=self.instances)
         except UserError as error:
             return error
 
@@ -152,31 +152,25 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return self.epochs * self.steps_per_epoch - self.first_step
 
 
-def train_loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int, pin_memory: bool) -> DataLoader[Any]:
+def train_loader(
+    dataset: Dataset[Any], batches: Iterable[list[tuple[int, int]]], workers: int, pin_memory: bool
+) -> DataLoader[Any]:
     """Build one loader for all epochs: its workers start once and prefetch across epochs.
 
-    Batches are images (n, 3, h, w) uint8 and masks (n, classes, h, w) uint8.
+    Args:
+        dataset: the training pairs.
+        batches: the (epoch, index) of each pair of each batch.
+        workers: number of worker processes.
+        pin_memory: whether the batches are copied to a GPU.
+
+    Returns:
+        Batches of images (n, 3, h, w) uint8 and masks (n, classes, h, w) uint8.
     """
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=batches,
         collate_fn=_collate_pairs,
         # A generator of its own: the default one is dropout's, and would advance once more at each resume.
-        generator=torch.Generator(),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_init_worker,
-        prefetch_factor=2 if workers else None,
-    )
-
-
-def ordered_loader(dataset: TrainDataset, batch_size: int, workers: int, pin_memory: bool) -> DataLoader[Any]:
-    """Build the loader of all training pairs once, in their order; batches are those of `train_loader`."""
-    return DataLoader(
-        dataset,
-        sampler=[(0, index) for index in range(len(dataset))],
-        batch_size=batch_size,
-        collate_fn=_collate_pairs,
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
@@ -243,7 +237,8 @@ def require_batch(samples: int, batch_size: int, world_size: int = 1) -> None:
         raise UserError("train.batch_size", what, "set a smaller train.batch_size")
 
 
-def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
+def channels_first(image_hwc: np.ndarray) -> torch.Tensor:
+    """Convert (h, w, c) to a contiguous tensor (c, h, w)."""
     return torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
 
 

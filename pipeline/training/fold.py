@@ -228,6 +228,7 @@ def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:
 def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
     """Prepare the folder for this recipe and split. Rename a folder that holds another training."""
     if differences := _differences(run, recipe, split):
+        shutil.rmtree(run.tiles, ignore_errors=True)  # gigabytes that nothing reads again
         renamed = run.set_aside()
         log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
     write_text(run.split, split)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from pipeline.data.augment import Augmentation
-from pipeline.data.dataset import TrainDataset, iterate, num_loader_workers, ordered_loader
+from pipeline.data.dataset import TrainDataset, channels_first, iterate, num_loader_workers, train_loader
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample
 from pipeline.models.checkpoint import load_weights
@@ -61,7 +61,7 @@ class TileDataset(Dataset[Any]):
         colors, maps = self.augmentation(np.ascontiguousarray(image[..., :3]), maps, epoch, index)
         codes = maps[..., : image.shape[-1] - 3]
         tile = np.concatenate([colors, codes], axis=-1)
-        return _channels_first(tile), _channels_first(maps[..., codes.shape[-1] :])
+        return channels_first(tile), channels_first(maps[..., codes.shape[-1] :])
 
 
 def init_second_stage(
@@ -115,8 +115,7 @@ def cut_tiles(
 ) -> None:
     """Predict the training images with the first network, and write tiles of them; do nothing if they exist.
 
-    The images have been seen by that network, so its errors are smaller than on new ones; they are still errors at the
-    same places, and the second network learns from the image what the first one could not resolve.
+    That network was trained on these images, so its errors are smaller than on new ones.
 
     Args:
         samples: the training images of the fold.
@@ -125,13 +124,16 @@ def cut_tiles(
         device: the device.
         config: number, side and scale of the tiles.
         batch_size: images per prediction.
-        folder: where to write ``images.npy`` and ``masks.npy``.
+        folder: where to write ``.images.npy`` and ``.masks.npy``.
     """
-    if folder.exists():
+    if all(path.exists() for path in _files(folder)):
         return
+    shutil.rmtree(folder, ignore_errors=True)
     dataset = TrainDataset(samples, labels, config.size, _NO_AUGMENTATION)
     workers = num_loader_workers(device.device.type == "cpu")
-    loader = ordered_loader(dataset, batch_size, workers, device.is_cuda)
+    numbers = range(len(samples))
+    batches = [[(0, number) for number in numbers[start:][:batch_size]] for start in numbers[::batch_size]]
+    loader = train_loader(dataset, batches, workers, device.is_cuda)
     count, side, index = len(samples) * config.tiles, config.tile, 0
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -194,8 +196,5 @@ def _create(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
-    return folder / "images.npy", folder / "masks.npy"
-
-
-def _channels_first(image_hwc: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
+    # Hidden: gigabytes that can be made again do not belong into an object store (`pipeline.storage`).
+    return folder / ".images.npy", folder / ".masks.npy"

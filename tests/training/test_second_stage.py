@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_tiles_show_the_image_and_its_mask(competition, refined, data, tmp_path)
     torch.nn.init.zeros_(model.network.head.weight)
     torch.nn.init.constant_(model.network.head.bias, 20.0)
     cut_tiles(samples, labels, model, CPU, refined.refine, 2, tmp_path / "tiles")
-    tiles, masks = (np.load(tmp_path / "tiles" / f"{name}.npy") for name in ("images", "masks"))
+    tiles, masks = (np.load(tmp_path / "tiles" / f".{name}.npy") for name in ("images", "masks"))
     assert tiles.shape == (24, 32, 32, 4)
     assert masks.shape == (24, 32, 32, 1)
     assert (tiles[..., 3] == 255).all()
@@ -189,14 +190,25 @@ def test_tiles_show_the_image_and_its_mask(competition, refined, data, tmp_path)
         assert 0 < mask.mean() < 255, "an edge is in the tile"
 
 
+def test_incomplete_tiles_are_cut_again(competition, refined, data, tmp_path):
+    samples, folder = load_training_samples(competition, data)[:3], tmp_path / "tiles"
+    model = build_recipe_model(refined).eval()
+    cut = partial(cut_tiles, samples, LabelReader(competition), model, CPU, refined.refine, 2, folder)
+    cut()
+    first = [path.read_bytes() for path in sorted(folder.iterdir())]
+    (folder / ".masks.npy").unlink()  # as of a machine that does not keep hidden files
+    cut()
+    assert [path.read_bytes() for path in sorted(folder.iterdir())] == first
+
+
 def test_augmentation_moves_codes_and_masks_together(tmp_path):
     from pipeline.data.augment import Augmentation
     from pipeline.recipe import AugmentConfig
 
     (tmp_path / "tiles").mkdir()
     pattern = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), dtype=np.uint8)
-    np.save(tmp_path / "tiles" / "images.npy", np.concatenate([pattern] * 4, axis=-1))
-    np.save(tmp_path / "tiles" / "masks.npy", pattern)
+    np.save(tmp_path / "tiles" / ".images.npy", np.concatenate([pattern] * 4, axis=-1))
+    np.save(tmp_path / "tiles" / ".masks.npy", pattern)
     augment = AugmentConfig(horizontal_flip=0.5, shift=0.2, scale=0.1, brightness=0.5)
     tiles = TileDataset(tmp_path / "tiles", Augmentation(augment, 0))
     changed = 0

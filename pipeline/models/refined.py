@@ -6,6 +6,7 @@ look at its surroundings only. BPR (https://arxiv.org/abs/2104.05239) refines pa
 network is convolutional over the whole image.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ _MAX_LOGIT = 8.0
 _UNSURE_LOGIT = 5.0
 """Pixels with a larger logit are taken as right, unless one that is not lies near."""
 _MARGIN = 32
-"""Pixels around those, from which the second network sees their surroundings."""
+"""Pixels around those that are corrected too."""
+_CONTEXT = 64
+"""Pixels around the corrected ones that a CPU lets the second network see."""
 
 
 def encode_logits(logits: Tensor) -> Tensor:
@@ -45,6 +48,7 @@ class Refiner(SegmentationModel):
 
     def __init__(self, network: UNet) -> None:
         super().__init__(network)
+        self.multiple = network.multiple
         nn.init.zeros_(network.head.weight)
         assert network.head.bias is not None
         nn.init.zeros_(network.head.bias)
@@ -86,25 +90,35 @@ class RefinedModel(SegmentationModel):
         """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, channels, h, w) float32."""
         logits = self.coarse_logits(image)
         pair = torch.cat([image.float(), encode_logits(logits)], dim=1)
+        rows, columns = ((logits.abs() < _UNSURE_LOGIT).any(dim=1).any(dim=axis) for axis in (2, 1))
+        rows, columns = _widen(rows, _MARGIN), _widen(columns, _MARGIN)
+        corrected = rows[:, None, :, None] & columns[:, None, None, :]
         if image.device.type != "cpu" or torch.compiler.is_exporting():
-            refined: Tensor = self.refiner(pair).float()
-            return refined
-        # Far from any edge nothing is corrected, so a CPU leaves most of the image out.
-        box = self._unsure_box(logits)
-        if box is not None:
-            logits[(..., *box)] = self.refiner(pair[(..., *box)]).float()
+            return torch.where(corrected, self.refiner(pair).float(), logits)
+        # A CPU leaves out what no image of the batch needs. Windows begin at a multiple of the network's factor, so
+        # that pixels are pooled as in the whole image.
+        top, bottom = self._window(rows)
+        left, right = self._window(columns)
+        window = np.s_[..., top:bottom, left:right]
+        if bottom > top and right > left:
+            refined = self.refiner(pair[window]).float()
+            logits[window] = torch.where(corrected[window], refined, logits[window])
         return logits
 
-    def _unsure_box(self, logits: Tensor) -> tuple[slice, slice] | None:
-        """Return the rows and columns around the unsure pixels of all images of a batch; None if there are none."""
-        unsure = (logits.abs() < _UNSURE_LOGIT).flatten(0, 1).any(dim=0)
-        sides = []
-        for axis in (1, 0):
-            found = unsure.any(dim=axis).nonzero()
-            if not len(found):
-                return None
-            sides.append(slice(max(0, int(found[0]) - _MARGIN), int(found[-1]) + 1 + _MARGIN))
-        return sides[0], sides[1]
+    def _window(self, needed: Tensor) -> tuple[int, int]:
+        """Return the range of the rows or columns that any image needs (n, side), with their surroundings."""
+        found = needed.any(dim=0).nonzero()
+        if not len(found):
+            return 0, 0
+        first, multiple = int(found[0]) - _CONTEXT, self.refiner.multiple
+        return max(0, first) // multiple * multiple, int(found[-1]) + 1 + _CONTEXT
+
+
+def _widen(needed: Tensor, margin: int) -> Tensor:
+    """Return the range from the first to the last True of each row (n, side), with a margin on both sides."""
+    widened = F.max_pool1d(needed.float()[:, None], 2 * margin + 1, stride=1, padding=margin)[:, 0]
+    # Sums, because ONNX has no running maximum.
+    return (widened.cumsum(dim=1) > 0) & (widened.flip(1).cumsum(dim=1).flip(1) > 0)
 
 
 def build_recipe_model(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> SegmentationModel:

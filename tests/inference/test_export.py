@@ -14,9 +14,10 @@ from pipeline.inference.exported import ExportedEnsemble
 from pipeline.inference.overlay import write_overlays
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import Classes
+from pipeline.models.refined import build_recipe_model
 from pipeline.models.zoo import build_model
 from pipeline.options import parse_flips
-from tests.helpers import changed_recipe
+from tests.helpers import SIZE, changed_recipe
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the packages of requirements-export.txt are not installed")
 pytest.importorskip("onnxscript", reason="the packages of requirements-export.txt are not installed")
@@ -66,6 +67,24 @@ def test_any_network_batch_and_size(recipe, images, tmp_path, name, flips):
         assert 0 <= probability.min() <= probability.max() <= 1
         torch.testing.assert_close(torch.from_numpy(probability), expected, atol=1e-4, rtol=0)
     assert f"| flips | {', '.join(flips)}" in card.read_text()
+
+
+def test_second_stage_is_exported(recipe, images, tmp_path):
+    """`export_model` compares with the model, which on a CPU corrects a window only."""
+    network = {"name": "unet", "width": 4, "depth": 1, "stem": 2}
+    refine = {"size": SIZE, "network": network, "tile": 32, "epochs": 1, "batch_size": 1, "learning_rate": 1.0}
+    changed = changed_recipe(recipe, refine=refine)
+    torch.manual_seed(0)
+    model = build_recipe_model(changed)
+    torch.nn.init.normal_(model.refiner.network.head.weight, std=0.3)
+    metadata = WeightsMetadata("tiny", "0", "", "1", "0.9", "abc", torch.__version__)
+    save_weights(tmp_path / "weights.safetensors", model, changed, metadata)
+    out, *_ = export_model(tmp_path / "weights.safetensors", images, tmp_path / "x.onnx", ["none"])
+    list(write_overlays(out, images, tmp_path / "onnx"))
+    list(write_overlays(tmp_path / "weights.safetensors", images, tmp_path / "weights"))
+    for image in images:
+        pair = [np.asarray(Image.open(tmp_path / name / f"{image.stem}_mask.png")) for name in ("onnx", "weights")]
+        assert (pair[0] != pair[1]).mean() <= 1e-4
 
 
 def module_parts(source, flips):

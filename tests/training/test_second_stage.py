@@ -125,21 +125,40 @@ def test_untrained_refiner_changes_nothing(refined):
         assert torch.allclose(model(image), model.coarse_logits(image), atol=1e-4)
 
 
-def test_box_of_a_cpu_gives_the_logits_of_the_whole_image(refined):
+@pytest.fixture
+def edges(refined, monkeypatch):
+    """A model of random weights for images of 320×256, and two images whose logits are unsure in different places."""
     torch.manual_seed(0)
     model = build_recipe_model(changed_recipe(refined, refine=REFINE | {"size": (320, 256)})).eval()
     torch.nn.init.normal_(model.refiner.network.head.weight, std=0.1)
-    logits = torch.full((1, 1, 256, 320), 7.0)
-    logits[..., 100:140, 120:180] = -7.0
-    logits[..., 120, 130:170] = 0.0
-    model.coarse_logits = lambda image: logits.clone()  # type: ignore[method-assign]
-    image = torch.randint(0, 256, (1, 3, 256, 320), dtype=torch.uint8)
-    with torch.no_grad():
-        whole = model.refiner(torch.cat([image.float(), encode_logits(logits)], dim=1))
-        found = model(image)
-    # 32 pixels around the unsure ones, which begin at a multiple of the network's factor.
-    assert torch.equal(found[..., :88, :], logits[..., :88, :])
-    assert torch.allclose(found[..., 112:128, 122:178], whole[..., 112:128, 122:178], atol=1e-3)
+    logits = torch.full((2, 1, 256, 320), 7.0)
+    logits[0, :, 120, 130:170] = 0.0
+    logits[1, :, 80:90, 200:230] = -1.0
+    images = torch.randint(0, 256, (2, 3, 256, 320), dtype=torch.uint8)
+    monkeypatch.setattr(model, "coarse_logits", lambda image: logits[[int(found) for found in which(image)]].clone())
+
+    def which(batch: torch.Tensor) -> list[int]:
+        return [next(n for n in (0, 1) if torch.equal(image, images[n])) for image in batch]
+
+    return model, images, logits
+
+
+@torch.no_grad()
+def test_window_of_a_cpu_gives_the_logits_of_the_whole_image(edges, monkeypatch):
+    model, images, logits = edges
+    found = model(images)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.allclose(found, model(images), atol=1e-4)
+    changed = found != logits
+    rows, columns = changed[0, 0].any(dim=1).nonzero().flatten(), changed[0, 0].any(dim=0).nonzero().flatten()
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (120 - 32, 120 + 32, 130 - 32, 169 + 32)
+
+
+@torch.no_grad()
+def test_result_does_not_depend_on_the_other_images_of_a_batch(edges):
+    model, images, _ = edges
+    for alone, together in zip(images, model(images), strict=True):
+        assert torch.allclose(model(alone[None])[0], together, atol=1e-4)
 
 
 def test_image_without_any_doubt_is_not_refined(refined):

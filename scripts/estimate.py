@@ -14,7 +14,7 @@ def main(
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
-    """Print operations and memory of a training step, and the estimated time on some GPUs."""
+    """Print operations and memory of a training step, and the estimated time on some GPUs and on CPU cores."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_overrides
     from pipeline.recipe import load_recipe

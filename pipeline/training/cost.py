@@ -1,8 +1,9 @@
-"""Estimate the cost of a training step on a GPU without running one.
+"""Estimate the cost of a training step on a GPU, or on two CPU cores, without running one.
 
 The step is traced on the meta device (shapes only). It counts FLOPs, bytes read and written without fusion, and bytes
 saved for the backward pass; activations count in half precision. The time on a GPU follows from assumed utilizations,
-the constants below. The optimizer, the data loader and validation are not included.
+the constants below. The optimizer, the data loader and validation are not included there. The figures of the CPU are
+fitted to measured trainings, see docs/experiments.md.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from pipeline.models.refined import build_refiner
 from pipeline.models.zoo import SegmentationModel, build_model, count_parameters
 from pipeline.recipe import Recipe, RefineConfig
 from pipeline.training.losses import SegmentationLoss
+from pipeline.training.progress import format_duration
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """Peak figures of a GPU in half precision."""
+class Processor:
+    """Peak figures of a GPU, or of CPU cores, in half precision."""
 
     name: str
     peak_flops_per_second: float
@@ -35,13 +37,17 @@ class Gpu:
     """Bytes of its memory per second."""
     memory: float
     """Bytes."""
+    step_seconds: float = 0.0
+    """What a step of any size takes besides."""
 
 
 GPUS = (
-    Gpu("T4", 65e12, 320e9, 15 * GIB),
-    Gpu("A100 80 GB", 312e12, 2.0e12, 80 * GIB),
-    Gpu("H200", 790e12, 4.3e12, 139 * GIB),
+    Processor("T4", 65e12, 320e9, 15 * GIB),
+    Processor("A100 80 GB", 312e12, 2.0e12, 80 * GIB),
+    Processor("H200", 790e12, 4.3e12, 139 * GIB),
 )
+CPU = Processor("2 CPU cores", 0.9e12, 20e9, float("inf"), step_seconds=0.08)
+"""Cores of a server with fast bf16 instructions. Fitted, with the utilizations below, to measured trainings."""
 COMPUTE_UTILIZATION = 0.4
 """Assumed fraction of the peak operations that the convolutions of a UNet reach."""
 BANDWIDTH_UTILIZATION = 0.7
@@ -78,18 +84,23 @@ class StepCost:
         # At the start of the backward pass, the gradient of an activation is there in addition.
         return self.activation_bytes * 1.1 + self.weight_bytes + CONTEXT_BYTES
 
-    def seconds(self, gpu: Gpu) -> float:
-        """Return the seconds of a step on a GPU: its arithmetic plus its memory traffic."""
-        return _seconds(gpu, self.flops, self.bytes_moved)
+    def seconds(self, processor: Processor, scale: float = 1.0) -> float:
+        """Return the seconds of a step: its arithmetic, its memory traffic, and what every step takes.
 
-    def prediction_seconds(self, gpu: Gpu) -> float:
-        """Return the seconds of a forward pass over one batch on a GPU."""
-        return _seconds(gpu, self.forward_flops, self.forward_bytes)
+        Args:
+            processor: what it runs on.
+            scale: cost relative to a step at full size, from `relative_step_cost`.
+        """
+        return scale * _seconds(processor, self.flops, self.bytes_moved) + processor.step_seconds
+
+    def prediction_seconds(self, processor: Processor) -> float:
+        """Return the seconds of a forward pass over one batch."""
+        return _seconds(processor, self.forward_flops, self.forward_bytes)
 
 
-def _seconds(gpu: Gpu, flops: float, bytes_moved: float) -> float:
-    arithmetic = flops / (gpu.peak_flops_per_second * COMPUTE_UTILIZATION)
-    return arithmetic + bytes_moved / (gpu.bandwidth * BANDWIDTH_UTILIZATION)
+def _seconds(processor: Processor, flops: float, bytes_moved: float) -> float:
+    arithmetic = flops / (processor.peak_flops_per_second * COMPUTE_UTILIZATION)
+    return arithmetic + bytes_moved / (processor.bandwidth * BANDWIDTH_UTILIZATION)
 
 
 def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
@@ -144,7 +155,7 @@ def relative_step_cost(recipe: Recipe) -> float:
 
 
 def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
-    """Describe the cost of a recipe and the time on some GPUs, as lines of text.
+    """Describe the cost of a recipe and the time on some GPUs and on CPU cores, as lines of text.
 
     Args:
         recipe: the recipe to estimate.
@@ -153,7 +164,7 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
     """
     cost = estimate_cost(recipe, classes_of(competition))
     width, height = recipe.input.size
-    steps = recipe.train.epochs * images / cost.batch_size * relative_step_cost(recipe)
+    scale = relative_step_cost(recipe)
     lines = [
         f"counted, per image of {width}×{height} and step:",
         f"  parameters                   {cost.parameters / 1e6:.2f} M",
@@ -163,11 +174,12 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
         f"  activations saved            {cost.activation_bytes / cost.batch_size / 1e9:.2f} GB",
         f"estimated, for a batch of {cost.batch_size}: {cost.memory / GIB:.1f} GiB of GPU memory",
     ]
-    for gpu in GPUS:
-        rate, hours = cost.batch_size / cost.seconds(gpu), steps * cost.seconds(gpu) / 3600
-        fits = "" if cost.memory < gpu.memory else "; does not fit"
+    for processor in (*GPUS, CPU):
+        rate = cost.batch_size / cost.seconds(processor)
+        duration = _describe_duration(cost, processor, recipe.train.epochs * images, scale)
+        fits = "" if cost.memory < processor.memory else "; does not fit"
         epochs = f"{recipe.train.epochs} epochs of {images} images"
-        lines.append(f"  {gpu.name:11} {rate:6.0f} images/s at full size; {hours:.1f} h for {epochs}{fits}")
+        lines.append(f"  {processor.name:11} {_round(rate)} images/s at full size; {duration} for {epochs}{fits}")
     refine_cost = estimate_refine_cost(recipe, classes_of(competition)) if recipe.refine else None
     if refine_cost and recipe.refine:
         lines += _describe_refine(refine_cost, recipe.refine, images)
@@ -180,15 +192,25 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
 def _describe_refine(cost: StepCost, config: RefineConfig, images: int) -> list[str]:
     """Describe the second stage; predicting and cutting the tiles is left out."""
     tiles = config.tiles * images
-    steps = config.epochs * tiles / cost.batch_size
     lines = [
         f"second stage, {cost.parameters / 1e6:.2f} M parameters, per tile of {config.tile}×{config.tile}: "
         f"{cost.forward_flops / cost.batch_size / 2e9:.2f} G multiply-adds forward",
     ]
-    for gpu in GPUS:
-        rate, hours = cost.batch_size / cost.seconds(gpu), steps * cost.seconds(gpu) / 3600
-        lines.append(f"  {gpu.name:11} {rate:6.0f} tiles/s; {hours:.1f} h for {config.epochs} epochs of {tiles} tiles")
+    for processor in (*GPUS, CPU):
+        rate = cost.batch_size / cost.seconds(processor)
+        duration = _describe_duration(cost, processor, config.epochs * tiles)
+        epochs = f"{config.epochs} epochs of {tiles} tiles"
+        lines.append(f"  {processor.name:11} {_round(rate)} tiles/s; {duration} for {epochs}")
     return lines
+
+
+def _describe_duration(cost: StepCost, processor: Processor, images: int, scale: float = 1.0) -> str:
+    """Return the time for a number of images (or tiles), each counted as often as it is seen."""
+    return format_duration(images / cost.batch_size * cost.seconds(processor, scale))
+
+
+def _round(rate: float) -> str:
+    return f"{rate:6.0f}" if rate >= 10 else f"{rate:6.1f}"
 
 
 def _describe_notebook(

@@ -6,7 +6,7 @@ import torch
 from pipeline.models.classes import Classes
 from pipeline.models.zoo import build_model, count_parameters
 from pipeline.recipe import UNetConfig
-from pipeline.training.cost import GPUS, describe_cost, estimate_cost, estimate_refine_cost, relative_step_cost
+from pipeline.training.cost import CPU, GPUS, describe_cost, estimate_cost, estimate_refine_cost, relative_step_cost
 from pipeline.training.losses import SegmentationLoss
 from tests.helpers import changed_competition, changed_recipe
 
@@ -88,10 +88,19 @@ def test_relative_cost_follows_the_resize_schedule(change):
     assert relative_step_cost(change(train__resize_schedule=stages)) == pytest.approx(0.4 / 4 + 0.4 / 2 + 0.2)
 
 
-def test_description_names_every_gpu(change, competition):
+@pytest.mark.slow
+def test_every_step_takes_some_time_on_a_cpu_whatever_its_size(change):
+    cost = estimate_cost(change())
+    assert cost.seconds(CPU, scale=0) == CPU.step_seconds > 0
+    half, full = (cost.seconds(CPU, scale) - CPU.step_seconds for scale in (0.5, 1.0))
+    assert full == pytest.approx(2 * half)
+    assert cost.seconds(GPUS[0], scale=0.25) == pytest.approx(cost.seconds(GPUS[0]) / 4)
+
+
+def test_description_names_every_processor(change, competition):
     text = describe_cost(change(), 100, competition)
     assert "notebook" not in text
-    assert all(gpu.name in text for gpu in GPUS)
+    assert all(processor.name in text for processor in (*GPUS, CPU))
     assert "Nothing was run" in text
 
 

@@ -27,6 +27,26 @@ def template_fields(template: str) -> list[str]:
     return _FIELD.findall(template)
 
 
+class SlicesConfig(Config):
+    """The ``images.slices`` table: gray files, the slices of a volume, become the channels of one image."""
+
+    field: str
+    """Field of the path that counts the slices."""
+    offsets: tuple[int, ...] = ()
+    """Each slice is an image, and its channels are the slices that are so many files away: [-1, 0, 1]. At both ends of
+    a volume the last slice is repeated."""
+    values: tuple[str, ...] = ()
+    """Or a volume is one image, and its channels are the files with these values of the field."""
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "SlicesConfig":
+        if bool(self.offsets) == bool(self.values):
+            raise ValueError("expected either offsets or values")
+        if self.offsets and 0 not in self.offsets:
+            raise ValueError("expected 0 among the offsets")
+        return self
+
+
 class ImagesConfig(Config):
     """The ``[images]`` table: where images are, relative to the data folder.
 
@@ -46,6 +66,33 @@ class ImagesConfig(Config):
     """(width, height) in pixels if all images have the same size."""
     test_count: int | None = Field(default=None, ge=1)
     """Number of images in the complete test set. Practice data may have fewer: that is a warning."""
+    channels: int = Field(default=3, ge=1, le=64)
+    """Channels that the model takes. 3 is RGB, which gray images are converted to."""
+    range: tuple[float, float] | None = None
+    """(lowest, highest) value of the files, which become 0 and 255; needed where they have more than 8 bits."""
+    slices: SlicesConfig | None = None
+
+    @property
+    def num_channels(self) -> int:
+        """Channels that the model takes, with slices as channels."""
+        return len(self.slices.offsets or self.slices.values) if self.slices else self.channels
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are colors, which may be augmented as such."""
+        return self.channels == 3 and self.slices is None
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "ImagesConfig":
+        if self.range and not self.range[0] < self.range[1]:
+            raise ValueError("expected range = [lowest, highest] with lowest below highest")
+        if self.slices:
+            if self.channels != 3:
+                raise ValueError("expected channels or slices, not both")
+            places = [place for place in (self.train, self.val, self.test) if place]
+            if not all(self.slices.field in template_fields(place) for place in places):
+                raise ValueError(f"expected {{{self.slices.field}}}, the field of slices, in every path of images")
+        return self
 
     @model_validator(mode="after")
     def _check_suffixes(self) -> "ImagesConfig":

@@ -51,15 +51,41 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc] # a library witho
         return changed
 
 
+class ValueJitter(A.ImageOnlyTransform):  # type: ignore[misc] # a library without types
+    """Change brightness and contrast of channels that are no colors, all by the same map.
+
+    Args:
+        config: the largest changes; hue and saturation do not apply.
+        p: probability of a change.
+    """
+
+    def __init__(self, config: AugmentConfig, p: float) -> None:
+        super().__init__(p=p)
+        self.config = config
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the map: (256,) uint8, the new value of each value."""
+        brightness, contrast = (
+            1 + self.py_random.uniform(-largest, largest) for largest in (self.config.brightness, self.config.contrast)
+        )
+        mean = float(data["image"].mean())
+        return {"table": (brightness * (mean + contrast * (np.arange(256) - mean))).clip(0, 255).astype(np.uint8)}
+
+    def apply(self, img: np.ndarray, table: np.ndarray, **_: Any) -> np.ndarray:
+        """Map the values of an image (h, w, c) uint8."""
+        return cv2.LUT(img, table).reshape(img.shape)
+
+
 class Augmentation:
     """Augment an image and its mask together, the same way for the same (seed, epoch, index).
 
     Args:
         config: the recipe's ``[augment]`` table.
         seed: seed of the random numbers.
+        is_rgb: whether the channels are colors.
     """
 
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
+    def __init__(self, config: AugmentConfig, seed: int, *, is_rgb: bool = True) -> None:
         steps: list[A.BasicTransform] = []
         if config.horizontal_flip:
             steps.append(A.HorizontalFlip(p=config.horizontal_flip))
@@ -80,7 +106,7 @@ class Augmentation:
                 )
             )
         if config.brightness or config.contrast or config.hue or config.saturation:
-            steps.append(ColorJitter(config, p=0.8))
+            steps.append(ColorJitter(config, p=0.8) if is_rgb else ValueJitter(config, p=0.8))
         self._compose = A.Compose(steps)
         self._seed = seed
 
@@ -88,7 +114,7 @@ class Augmentation:
         """Augment one pair.
 
         Args:
-            image: (h, w, 3) uint8 RGB.
+            image: (h, w, channels) uint8.
             mask: (h, w) or (h, w, classes) uint8, 0 to 255.
             epoch: number of the epoch, from 0.
             index: index of the sample in its data set.

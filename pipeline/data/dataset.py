@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from pipeline.data.augment import Augmentation
-from pipeline.data.images import read_image
 from pipeline.data.labels import LabelReader, Truth
 from pipeline.data.masks import resize_mask
 from pipeline.data.samples import Sample
@@ -53,7 +52,7 @@ class TrainDataset(Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | UserError:
-        """Return the image (3, h, w) uint8 RGB and the masks (classes, h, w) uint8: 255 × the fraction covered.
+        """Return the image (channels, h, w) uint8 and the masks (classes, h, w) uint8: 255 × the fraction covered.
 
         An unreadable file is returned as its error, for `iterate` to raise in the main process.
         """
@@ -65,12 +64,12 @@ class TrainDataset(Dataset[Any]):
         return channels_first(image), channels_first(masks if masks.ndim == 3 else masks[..., None])
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return image (h, w, 3) and masks (h, w) or (h, w, classes), both uint8, before augmentation."""
+        """Return image (h, w, channels) and masks (h, w) or (h, w, classes), both uint8, before augmentation."""
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         sample = self.samples[index]
         masks = [resize_mask(mask, self.size) for mask in self.labels.read_masks(sample)]
-        pair = read_image(sample.image, self.size), masks[0] if len(masks) == 1 else np.stack(masks, axis=-1)
+        pair = self.labels.images.read(sample, self.size), masks[0] if len(masks) == 1 else np.stack(masks, axis=-1)
         if self._cache is not None:
             self._cache[index] = pair
         return pair
@@ -98,10 +97,10 @@ class ValidationDataset(Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Truth] | UserError:
-        """Return the image (3, h, w) uint8 RGB and its labels; errors as `TrainDataset`."""
+        """Return the image (channels, h, w) uint8 and its labels; errors as `TrainDataset`."""
         sample = self.samples[index]
         try:
-            image = read_image(sample.image, self.size)
+            image = self.labels.images.read(sample, self.size)
             return channels_first(image), self.labels.read_truth(sample, instances=self.instances)
         except UserError as error:
             return error
@@ -164,7 +163,7 @@ def train_loader(
         pin_memory: whether the batches are copied to a GPU.
 
     Returns:
-        Batches of images (n, 3, h, w) uint8 and masks (n, classes, h, w) uint8.
+        Batches of images (n, channels, h, w) uint8 and masks (n, classes, h, w) uint8.
     """
     return DataLoader(
         dataset,

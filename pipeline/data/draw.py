@@ -13,6 +13,13 @@ MISSED_COLOR = (255, 200, 0)
 ADDED_COLOR = (0, 220, 255)
 
 
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Return an image (h, w, channels) as (h, w, 3), to be looked at: of other than three channels the middle one."""
+    if image.shape[2] == 3:
+        return image
+    return np.repeat(image[..., image.shape[2] // 2, None], 3, axis=-1)
+
+
 def draw_overlay(image: np.ndarray, masks: np.ndarray, opacity: float = 0.45) -> np.ndarray:
     """Tint the masked part of an image and draw its outline, in one color per class.
 

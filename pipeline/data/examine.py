@@ -11,8 +11,9 @@ import numpy as np
 import simplejpeg
 
 from pipeline.competition import Competition
-from pipeline.data.images import decode_image, image_size, read_bytes
+from pipeline.data.images import decode_image, read_bytes
 from pipeline.data.masks import read_mask
+from pipeline.data.readers import ImageReader
 from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
@@ -58,6 +59,7 @@ class Examiner:
 
     def __init__(self, competition: Competition, data: Path, rows: dict[str, str]) -> None:
         self.competition = competition
+        self.images = ImageReader(competition.images)
         self.data = data
         self.rows = rows
 
@@ -82,7 +84,9 @@ class Examiner:
             # Hash the file, not its pixels: the common mistake is a copy, and hashing costs a twentieth of decoding.
             result.image_hash = hashlib.blake2b(content, digest_size=16).digest()
             complaint = _jpeg_complaint(content)
-            if complaint is not None:
+            if not self.images.is_plain:
+                self.images.read(result.sample)
+            elif complaint is not None:
                 decode_image(content, path)
                 if complaint.startswith("Corrupt JPEG data"):
                     # Pillow accepts such files and fills the rest with gray. Damage that is valid code by chance is
@@ -90,7 +94,7 @@ class Examiner:
                     stray = re.search(r"(\d+) extraneous bytes", complaint)
                     level: Literal["error", "warning"] = "warning" if stray and int(stray[1]) <= _PADDING else "error"
                     self._add(result, level, path, f"is damaged inside ({complaint})", _REFETCH)
-            size = image_size(path)
+            size = self.images.size(result.sample)
         except UserError as error:
             result.findings.append(finding_from_error(error, self.data))
             return None

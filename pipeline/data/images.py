@@ -11,6 +11,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, TiffImageFile
 
+from pipeline.data.dicom import decode_dicom, dicom_size, is_dicom
 from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
@@ -44,10 +45,11 @@ _DIRECT_MODES = ("RGB", "L")
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read an image of any common format.
+    """Read an image of any common format, or a DICOM file.
 
     Grayscale becomes three equal channels, transparency is blended with white, CMYK is converted, and the EXIF
-    orientation is applied.
+    orientation is applied. Of more than 8 bits, the brightest value becomes 255, or in a DICOM file the one that its
+    header states; `pipeline.data.readers` maps a stated range instead.
 
     Args:
         path: the file.
@@ -73,9 +75,12 @@ def decode_image(
         size: see `read_image`.
         on_damage: called with the decoder's warning about a JPEG that can be decoded, but with wrong pixels.
     """
+    if is_dicom(path):
+        whole = _dicom_to_rgb(data, path)
+        return whole if size is None else resize_image(whole, size)
     complaint = None
+    image: np.ndarray | None = None
     with open_image(data, path) as pil_image:
-        image = None
         if pil_image.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > _MAX_SCANS:
             raise ValueError(f"it has {scans} scans")
         if pil_image.format == "JPEG" and pil_image.mode in _DIRECT_MODES and _orientation(pil_image) == 1:
@@ -96,8 +101,17 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, not an image, or larger than `MAX_PIXELS`.
     """
+    if is_dicom(path):
+        return dicom_size(path)
     with open_image(path, path) as pil_image:
         return _upright_size(pil_image)
+
+
+def _dicom_to_rgb(data: bytes, path: Path) -> np.ndarray:
+    values, (low, high) = decode_dicom(data, path, MAX_PIXELS)
+    if values.dtype != np.uint8 or (low, high) != (0, 255):
+        values = ((values - low) * (255 / max(1e-6, high - low))).clip(0, 255).astype(np.uint8)
+    return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
 
 @contextmanager
@@ -157,7 +171,7 @@ def _halve(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     while height % 2 == 0 and width % 2 == 0 and _is_large_enough((width // 2, height // 2), size):
         width, height = width // 2, height // 2
         # OpenCV has a fast path for the mean of 2×2 pixels.
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        image = _resize(image, (width, height), cv2.INTER_AREA)
     return image
 
 
@@ -174,7 +188,15 @@ def _resize_rest(image: np.ndarray, size: tuple[int, int], interpolation: int) -
         interpolation = cv2.INTER_LINEAR
     elif width >= 2 * size[0] or height >= 2 * size[1]:
         interpolation = cv2.INTER_AREA  # bilinear would skip pixels
-    return cv2.resize(image, size, interpolation=interpolation)
+    return _resize(image, size, interpolation)
+
+
+def _resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """Resize with OpenCV, which drops the axis of a single channel and takes the mean of at most four."""
+    if image.ndim == 2 or 2 <= image.shape[2] <= 4:
+        return cv2.resize(image, size, interpolation=interpolation)
+    planes = [cv2.resize(plane, size, interpolation=interpolation) for plane in np.moveaxis(image, -1, 0)]
+    return np.stack(planes, axis=-1)
 
 
 def _is_large_enough(size: tuple[int, int], wanted: tuple[int, int]) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
 from pipeline.data.mask_cache import MaskCache
 from pipeline.data.masks import Shape, read_mask, resize_mask_binary
+from pipeline.data.readers import ImageReader
 from pipeline.data.rle import expand_runs, mask_to_runs, parse_rle, rle_format, runs_to_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
@@ -36,9 +36,13 @@ class LabelReader:
     Args:
         competition: its classes, kind of mask files and RLE format are used.
         cache: folder of merged masks, see `MaskCache`; None disables the cache.
+
+    Attributes:
+        images: reads the images that the labels belong to.
     """
 
     def __init__(self, competition: Competition, cache: Path | None = None) -> None:
+        self.images = ImageReader(competition.images)
         self.positive = competition.masks.positive
         self.num_classes = competition.num_classes
         self.size = competition.images.size
@@ -100,7 +104,7 @@ class LabelReader:
         return resize_mask_binary(mask, self.truth_size) if self.truth_size else mask
 
     def _shape(self, sample: Sample) -> Shape:
-        width, height = self.size or image_size(sample.image)
+        width, height = self.size or self.images.size(sample)
         return height, width
 
     def _merge_objects(self, sample: Sample, shape: Sequence[int]) -> np.ndarray:

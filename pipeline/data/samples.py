@@ -11,6 +11,7 @@ from pipeline.data.groups import SampleGroups
 from pipeline.data.mask_csv import read_mask_csv
 from pipeline.data.patterns import FoundFile, fill_key, find_files
 from pipeline.data.row_format import submission_format, train_format
+from pipeline.data.slices import Stack, stack_slices
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml, partial_sample
 
@@ -39,6 +40,10 @@ class Sample:
     """Whether the competition itself chose this sample for validation."""
     replacement: Path | None = None
     """Another file of a test image, for the case that `image` is broken."""
+    slices: tuple[Path, ...] = ()
+    """The files of its channels, if they are slices of a volume; `image` is one of them."""
+    volume: str = ""
+    """The volume that it is a slice of."""
 
     @property
     def has_label(self) -> bool:
@@ -201,6 +206,10 @@ def _list_samples(
         raise UserError(data / place, f"has no image{known}", f"{_download(competition)}set DATA to the data folder")
     masks = None if test else _find_masks(competition, data, val)
     groups = SampleGroups(competition, data)
+    stacks: dict[Path, Stack] = {}
+    if competition.images.slices:
+        stacks = stack_slices(competition.images.slices, place, files)
+        files = [file for file in files if file.path in stacks]
     samples = []
     for file in files:
         id = fill_key(competition, competition.images.id, file, "images.id")
@@ -213,6 +222,7 @@ def _list_samples(
                 masks=masks.of(file) if masks else (),
                 stratum=groups.stratum(id) if not test else "",
                 val=val,
+                **(stacks[file.path]._asdict() if stacks else {}),
             )
         )
     return samples

@@ -77,7 +77,9 @@ def evaluate_oof(
         for fold in folds:
             samples_of_fold = split_samples(samples, fold_of, fold)[1]
             members = load_fold_members(recipes, runs_folders, fold, device, samples_of_fold, folds_csv)
-            stream = predict_probabilities(members, samples_of_fold, competition.csv.size, read_truth, unflipped=True)
+            stream = predict_probabilities(
+                members, samples_of_fold, competition.csv.size, read_truth, images=labels.images, unflipped=True
+            )
             bar = tqdm(total=len(samples_of_fold), desc=f"evaluate fold {fold}", unit="img")
             with bar, closing(stream) as predictions, closing(observer.observe(predictions, fold)) as observed:
                 for id, image_rows in observed:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pipeline.competition import Competition, load_competition
-from pipeline.data.images import decode_image
 from pipeline.data.masks import Size
 from pipeline.data.patterns import fill
+from pipeline.data.readers import ImageReader
 from pipeline.errors import UserError
 from pipeline.inference.ensemble import EnsembleMember, load_ensemble_member
 from pipeline.inference.onnx_model import OnnxEnsemble
@@ -40,6 +40,11 @@ class ImageModel:
     postprocess: Postprocess
 
     @property
+    def images(self) -> ImageReader:
+        """Reads images as those of the competition."""
+        return ImageReader(self.competition.images if self.competition else None)
+
+    @property
     def mask_suffixes(self) -> list[str]:
         """What distinguishes the mask files of the classes; one empty text for a single class."""
         names = self.metadata.model_classes().names
@@ -59,7 +64,7 @@ class ImageModel:
         Raises:
             UserError: the file cannot be decoded, or does not fit into the memory of the GPU.
         """
-        image = decode_image(data, path, self.member.recipe.model_size)
+        image = self.images.decode(data, path, self.member.recipe.model_size)
         with self.explain_out_of_memory():
             small = self.member.ensemble(torch.from_numpy(image.transpose(2, 0, 1)[None]))
             return upsample(small, size[::-1])[0]

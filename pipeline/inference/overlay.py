@@ -44,7 +44,7 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
     names = unique_names(files)
     samples = [Sample(id=name, image=file, group=name) for name, file in zip(names, files, strict=True)]
     with model.explain_out_of_memory():
-        yield from _write_each(predict_probabilities([model.member], samples), model, out)
+        yield from _write_each(predict_probabilities([model.member], samples, images=model.images), model, out)
 
 
 def _write_each(predictions: Iterable[Prediction], model: ImageModel, out: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.competition import Competition
 from pipeline.data.pseudo import PseudoLabels, save_pseudo_labels
+from pipeline.data.readers import ImageReader
 from pipeline.data.rle import mask_to_rle, rle_format
 from pipeline.data.samples import Sample, load_test_samples
 from pipeline.inference.broken import BrokenImages
@@ -57,7 +58,7 @@ def write_pseudo_labels(
     postprocess = default_postprocess(competition, recipe.predict.threshold)
     format, broken = rle_format(competition), BrokenImages()
     found: list[tuple[float, Sample]] = []
-    for item in predict_probabilities([member], samples, watch=broken):
+    for item in predict_probabilities([member], samples, watch=broken, images=ImageReader(competition.images)):
         mean = item.mean()
         masks = binarize(mean, postprocess)
         doubt = float(expected_dice_loss(mean, masks).max())

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pipeline.competition import Competition
 from pipeline.data.headers import require_size
-from pipeline.data.images import decode_image, image_size, read_bytes
 from pipeline.data.labels import Truth
 from pipeline.data.masks import Size
+from pipeline.data.readers import ImageReader
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
@@ -74,8 +74,8 @@ class _ReadSample(NamedTuple):
     """A sample after reading and decoding."""
 
     sample: Sample
-    images: dict[Size, np.ndarray]
-    """Input size (width, height) -> image (h, w, 3) uint8."""
+    inputs: dict[Size, np.ndarray]
+    """Input size (width, height) -> image (h, w, channels) uint8."""
     size: Size
     """(width, height) of the prediction."""
     truth: Truth | None
@@ -98,6 +98,7 @@ def predict_probabilities(
     read_truth: Callable[[Sample], Truth] | None = None,
     watch: ImageWatch | None = None,
     expected_size: Size | None = None,
+    images: ImageReader | None = None,
     *,
     unflipped: bool = False,
 ) -> Generator[Prediction]:
@@ -111,12 +112,14 @@ def predict_probabilities(
         watch: receives damaged images, and of samples whose files cannot be read, which are then left out; without
             it, their error is raised.
         expected_size: (width, height) that every image must have.
+        images: reads the images; as RGB if None.
         unflipped: return also the probabilities without flips, where all members know them and one has several flips.
 
     Raises:
         UserError: a file cannot be decoded, or has another size than its labels or than `expected_size`.
     """
-    sizes = {member.recipe.model_size for member in members}
+    images = images or ImageReader()
+    sizes = list({member.recipe.model_size for member in members})
     flips = [member.ensemble.flips for member in members]
     compare = unflipped and all("none" in views for views in flips) and any(len(views) > 1 for views in flips)
 
@@ -133,18 +136,17 @@ def predict_probabilities(
             return None
 
     def read_files(sample: Sample) -> _ReadSample:
-        data = read_bytes(sample.image)
         on_damage = partial(watch.add_damaged, sample) if watch else None
-        images = {size: decode_image(data, sample.image, size, on_damage) for size in sizes}
+        inputs = dict(zip(sizes, images.read_sizes(sample, sizes, on_damage), strict=True))
         truth = read_truth(sample) if read_truth and sample.has_label else None
-        size = out_size or image_size(sample.image)
+        size = out_size or images.size(sample)
         if expected_size is not None and not out_size:
             require_size(sample, size, expected_size)
         if truth is not None and truth.masks.shape[1:] != size[::-1]:
             height, width = truth.masks.shape[1:]
             what = f"is {size[0]}×{size[1]}, but its mask is {width}×{height}"
             raise UserError(sample.image, what, "give both the same size; `make check` lists all such files")
-        return _ReadSample(sample, images, size, truth)
+        return _ReadSample(sample, inputs, size, truth)
 
     threads = available_cores()
     batch_size = min(member.recipe.train.batch_size for member in members)
@@ -152,7 +154,7 @@ def predict_probabilities(
     with ThreadPoolExecutor(threads) as pool, closing(prefetch(pool, read, samples, depth)) as items:
         readable = (item for item in items if item is not None)
         while chunk := list(islice(readable, batch_size)):
-            stacks = {size: np.stack([item.images[size] for item in chunk]) for size in sizes}
+            stacks = {size: np.stack([item.inputs[size] for item in chunk]) for size in sizes}
             batches = {size: torch.from_numpy(stack.transpose(0, 3, 1, 2)) for size, stack in stacks.items()}
             predicted = (member.ensemble.predict(batches[member.recipe.model_size]) for member in members)
             means, views = zip(*predicted, strict=True)
@@ -210,7 +212,12 @@ def predict_rows(
 
     threads = available_cores()
     stream = predict_probabilities(
-        members, samples, competition.csv.size, watch=watch, expected_size=competition.images.size
+        members,
+        samples,
+        competition.csv.size,
+        watch=watch,
+        expected_size=competition.images.size,
+        images=ImageReader(competition.images),
     )
     with ThreadPoolExecutor(threads) as pool, closing(stream) as predictions:
         yield from prefetch(pool, encode, masks(predictions), 2 * threads)

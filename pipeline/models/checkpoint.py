@@ -44,6 +44,8 @@ class WeightsMetadata:
     """Names of the classes as a JSON list; empty for a single class."""
     exclusive: str = ""
     """"yes" if a pixel belongs to at most one class."""
+    image_channels: str = "3"
+    """Channels of the images that the model takes."""
     hardware: str = ""
     """Processor or GPU, cores and precision of the last part of the training; empty in weights of older versions."""
     minutes: str = ""
@@ -52,8 +54,8 @@ class WeightsMetadata:
     """Mean speed of the training without its validations; empty likewise."""
 
     def model_classes(self) -> Classes:
-        """Return the classes of the model."""
-        return Classes(tuple(json.loads(self.classes)), self.exclusive == "yes")
+        """Return the classes of the model and the channels of its images."""
+        return Classes(tuple(json.loads(self.classes)), self.exclusive == "yes", int(self.image_channels))
 
 
 def save_weights(path: Path, model: SegmentationModel, recipe: Recipe, metadata: WeightsMetadata) -> None:

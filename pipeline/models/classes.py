@@ -1,4 +1,4 @@
-"""The classes of a competition as channels of logits and probabilities."""
+"""The channels of a model: those of its images, and the classes of a competition as those of its logits."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,12 @@ from pipeline.competition import Competition
 
 @dataclass(frozen=True)
 class Classes:
-    """Names of the classes, and whether a pixel belongs to at most one of them."""
+    """Names of the classes, whether a pixel belongs to at most one of them, and the channels of the images."""
 
     names: tuple[str, ...] = ()
     """Empty for a single class."""
     exclusive: bool = False
+    image_channels: int = 3
 
     @property
     def count(self) -> int:
@@ -35,5 +36,5 @@ SINGLE_CLASS = Classes()
 
 
 def classes_of(competition: Competition) -> Classes:
-    """Return the classes of a competition."""
-    return Classes(competition.classes, competition.exclusive)
+    """Return the classes of a competition and the channels of its images."""
+    return Classes(competition.classes, competition.exclusive, competition.images.num_channels)

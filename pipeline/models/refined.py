@@ -43,20 +43,22 @@ class Refiner(SegmentationModel):
     """A UNet that adds a correction to logits; it begins with the correction 0.
 
     Args:
-        network: takes 3 + channels channels and returns channels.
+        network: takes the channels of the images and those of the logits, and returns the latter.
+        channels: channels of the images.
     """
 
-    def __init__(self, network: UNet) -> None:
-        super().__init__(network)
+    def __init__(self, network: UNet, channels: int = 3) -> None:
+        super().__init__(network, channels)
         self.multiple = network.multiple
         nn.init.zeros_(network.head.weight)
         assert network.head.bias is not None
         nn.init.zeros_(network.head.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (n, 3 + channels, h, w), RGB and codes from `encode_logits`, to logits (n, channels, h, w)."""
-        colors = (image[:, :3] - self.mean) / self.std
-        logits = decode_logits(image[:, 3:])
+        """Map (n, image channels + channels, h, w), with codes from `encode_logits`, to logits (n, channels, h, w)."""
+        channels = self.mean.shape[1]
+        colors = (image[:, :channels] - self.mean) / self.std
+        logits = decode_logits(image[:, channels:])
         x = torch.cat([colors, logits / (_MAX_LOGIT / 2)], dim=1)
         if not torch.compiler.is_exporting():
             x = x.contiguous(memory_format=torch.channels_last)
@@ -74,7 +76,7 @@ class RefinedModel(SegmentationModel):
     """
 
     def __init__(self, coarse: SegmentationModel, coarse_size: Size, refiner: Refiner) -> None:
-        super().__init__(coarse.network)
+        super().__init__(coarse.network, coarse.mean.shape[1])
         self.coarse_size = coarse_size
         self.refiner = refiner
 
@@ -87,7 +89,7 @@ class RefinedModel(SegmentationModel):
         return F.interpolate(small.float(), image.shape[-2:], mode="bilinear", align_corners=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, channels, h, w) float32."""
+        """Map images (n, image channels, h, w) from 0 to 255, uint8 or float, to logits (n, channels, h, w) float32."""
         logits = self.coarse_logits(image)
         pair = torch.cat([image.float(), encode_logits(logits)], dim=1)
         rows, columns = ((logits.abs() < _UNSURE_LOGIT).any(dim=1).any(dim=axis) for axis in (2, 1))
@@ -137,4 +139,5 @@ def build_refiner(config: RefineConfig, classes: Classes = SINGLE_CLASS) -> Refi
     """
     if classes.exclusive:
         raise UserError("refine", "does not support exclusive classes", "remove the table, or set exclusive = false")
-    return Refiner(UNet(config.network, in_channels=3 + classes.channels, out_channels=classes.channels))
+    network = UNet(config.network, classes.image_channels + classes.channels, classes.channels)
+    return Refiner(network, classes.image_channels)

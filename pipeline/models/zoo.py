@@ -20,20 +20,26 @@ STD = (58.395, 57.12, 57.375)
 
 
 class SegmentationModel(nn.Module):
-    """A network with its input normalization: takes RGB from 0 to 255, returns logits."""
+    """A network with its input normalization: takes values from 0 to 255, returns logits.
+
+    Args:
+        network: maps (n, channels, h, w) float to logits.
+        channels: channels of the images. Three are RGB.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, channels: int = 3) -> None:
         super().__init__()
         self.network = network
-        # Not persistent: constants of the code do not belong into a weights file.
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        for name, values in (("mean", MEAN), ("std", STD)):
+            constants = values if channels == 3 else [sum(values) / 3] * channels
+            # Not persistent: constants of the code do not belong into a weights file.
+            self.register_buffer(name, torch.tensor(constants).view(1, channels, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (n, 3, h, w), RGB from 0 to 255, uint8 or float, to logits (n, channels, h, w)."""
+        """Map images (n, channels, h, w), such as RGB, from 0 to 255, uint8 or float, to logits (n, channels, h, w)."""
         logits: Tensor = self.network((image - self.mean) / self.std)
         return logits
 
@@ -65,17 +71,21 @@ def build_model(config: UNetConfig | SMPConfig, classes: Classes = SINGLE_CLASS)
 
     Args:
         config: the table.
-        classes: classes of the competition; the logits have one channel per class, and one more if they are exclusive.
+        classes: classes of the competition, and the channels of its images; the logits have one channel per class, and
+            one more if they are exclusive.
 
     Returns:
-        The model in training mode on the CPU, float32: (n, 3, h, w) RGB from 0 to 255 to logits (n, channels, h, w).
+        The model in training mode on the CPU, float32: images (n, image channels, h, w) from 0 to 255 to logits
+        (n, channels, h, w).
 
     Raises:
         UserError: the architecture, the encoder or an option does not exist, or the encoder weights do not fit.
     """
-    channels = classes.channels
-    network = UNet(config, out_channels=channels) if isinstance(config, UNetConfig) else _build_smp(config, channels)
-    return SegmentationModel(network)
+    if isinstance(config, UNetConfig):
+        network: nn.Module = UNet(config, classes.image_channels, classes.channels)
+    else:
+        network = _build_smp(config, classes)
+    return SegmentationModel(network, classes.image_channels)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -83,7 +93,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _build_smp(config: SMPConfig, channels: int) -> nn.Module:
+def _build_smp(config: SMPConfig, classes: Classes) -> nn.Module:
     # Imported here: the import takes seconds, and our own UNet does not need it.
     import segmentation_models_pytorch as smp
 
@@ -98,7 +108,11 @@ def _build_smp(config: SMPConfig, channels: int) -> nn.Module:
     try:
         build = architectures[config.name]
         network: nn.Module = build(
-            config.encoder, encoder_weights=None, in_channels=3, classes=channels, **config.options
+            config.encoder,
+            encoder_weights=None,
+            in_channels=classes.image_channels,
+            classes=classes.channels,
+            **config.options,
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         what = f"{config.name} cannot be built with encoder {config.encoder!r} and options {config.options}"

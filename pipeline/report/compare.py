@@ -81,7 +81,8 @@ def write_worst_images(
     samples = {sample.id: sample for sample in load_training_samples(competition, data)}
     worst = table.nsmallest(count, "score")
     device, postprocess = choose_prediction_device(recipes), evaluation.postprocess(competition)
-    read_truth = partial(LabelReader(competition).read_truth, instances=False)
+    labels = LabelReader(competition)
+    read_truth = partial(labels.read_truth, instances=False)
     rows = {}
     for fold in sorted(worst.fold.unique().tolist()):
         members = [
@@ -89,7 +90,7 @@ def write_worst_images(
             for recipe, folder in zip(recipes, runs_folders, strict=True)
         ]
         validation = [samples[id] for id in worst.id[worst.fold == fold]]
-        for item in predict_probabilities(members, validation, competition.csv.size, read_truth):
+        for item in predict_probabilities(members, validation, competition.csv.size, read_truth, images=labels.images):
             masks = binarize(item.mean(evaluation.ensemble.used), postprocess).cpu().numpy()
             assert item.truth is not None
             rows[item.sample.id] = read_image(item.sample.image, competition.csv.size), masks, item.truth.masks

@@ -105,14 +105,14 @@ def _seconds(processor: Processor, flops: float, bytes_moved: float) -> float:
 
 def estimate_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
     """Trace one step of the first stage of a recipe at its full input size, for the classes of a competition."""
-    return _trace_step(recipe, build_model(recipe.network, classes), 3, classes)
+    return _trace_step(recipe, build_model(recipe.network, classes), classes.image_channels, classes)
 
 
 def estimate_refine_cost(recipe: Recipe, classes: Classes = SINGLE_CLASS) -> StepCost:
     """Trace one step of the second stage of a recipe, on a batch of tiles."""
     assert recipe.refine is not None
     model = build_refiner(recipe.refine, classes)
-    return _trace_step(recipe.stages()[1], model, 3 + classes.channels, classes)
+    return _trace_step(recipe.stages()[1], model, classes.image_channels + classes.channels, classes)
 
 
 def _trace_step(recipe: Recipe, model: SegmentationModel, channels: int, classes: Classes) -> StepCost:

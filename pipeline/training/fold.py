@@ -203,6 +203,7 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
         torch=torch.__version__,
         classes=json.dumps(classes.names),
         exclusive="yes" if classes.exclusive else "",
+        image_channels=str(classes.image_channels),
         hardware=hardware,
         minutes=f"{state.seconds / 60:.1f}",
         images_per_second=f"{speed:.1f}" if speed and recipe.refine is None else "",
@@ -248,7 +249,7 @@ def _build_train_set(
     fits = dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
     cache = device.device.type == "cpu" and fits
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
-    augmentation = Augmentation(recipe.augment, recipe.seed)
+    augmentation = Augmentation(recipe.augment, recipe.seed, is_rgb=competition.images.is_rgb)
     return dataset.TrainDataset(train, labels, recipe.input.size, augmentation, cache=cache)
 
 

@@ -53,13 +53,14 @@ class TileDataset(Dataset[Any]):
         return len(self._images)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tile (3 + channels, t, t) and the masks (classes, t, t), both uint8, as `Refiner` takes them."""
+        """Return the tile (channels + classes, t, t) and the masks (classes, t, t), both uint8, for `Refiner`."""
         epoch, index = key
         image, masks = self._images[index], self._masks[index]
+        channels = image.shape[-1] - masks.shape[-1]
         # The codes move and bend as the masks do.
-        maps = np.concatenate([image[..., 3:], masks], axis=-1)
-        colors, maps = self.augmentation(np.ascontiguousarray(image[..., :3]), maps, epoch, index)
-        codes = maps[..., : image.shape[-1] - 3]
+        maps = np.concatenate([image[..., channels:], masks], axis=-1)
+        colors, maps = self.augmentation(np.ascontiguousarray(image[..., :channels]), maps, epoch, index)
+        codes = maps[..., : masks.shape[-1]]
         tile = np.concatenate([colors, codes], axis=-1)
         return channels_first(tile), channels_first(maps[..., codes.shape[-1] :])
 
@@ -101,7 +102,8 @@ def init_second_stage(
         cut_tiles(train, labels, complete(state.model), device, recipe.refine, recipe.train.batch_size, run.tiles)
     ranks.broadcast(True)  # the others wait
     state.seconds = 60 * float(metadata.minutes) + time.monotonic() - started
-    return state, TileDataset(run.tiles, Augmentation(recipe.augment, recipe.seed))
+    augmentation = Augmentation(recipe.augment, recipe.seed, is_rgb=labels.images.is_rgb)
+    return state, TileDataset(run.tiles, augmentation)
 
 
 def cut_tiles(
@@ -146,12 +148,13 @@ def cut_tiles(
         arrays = (batch.permute(0, 2, 3, 1).cpu() for batch in (images, logits, masks))
         for image, maps, mask, doubt in zip(*arrays, unsure, strict=True):
             if not files:
-                shapes = [(count, side, side, channels) for channels in (3 + maps.shape[-1], mask.shape[-1])]
+                depth = image.shape[-1] + maps.shape[-1]
+                shapes = [(count, side, side, channels) for channels in (depth, mask.shape[-1])]
                 files = [_create(path, shape) for path, shape in zip(_files(partial), shapes, strict=True)]
             for top, left in _choose_corners(mask.numpy(), doubt, config, np.random.default_rng([0, index])):
                 window = np.s_[top : top + side, left : left + side]
-                files[0][index, ..., :3] = image[window]
-                files[0][index, ..., 3:] = encode_logits(maps[window]).round().to(torch.uint8)
+                files[0][index, ..., : image.shape[-1]] = image[window]
+                files[0][index, ..., image.shape[-1] :] = encode_logits(maps[window]).round().to(torch.uint8)
                 files[1][index] = mask[window]
                 index += 1
     for file in files:

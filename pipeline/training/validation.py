@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pipeline.data.dataset import iterate
-from pipeline.data.draw import draw_errors, draw_overlay, tile_images
+from pipeline.data.draw import draw_errors, draw_overlay, tile_images, to_rgb
 from pipeline.data.images import resize_image
 from pipeline.data.labels import Truth
 from pipeline.inference.postprocess import Postprocess, binarize, upsample
@@ -80,6 +80,6 @@ def validate_model(
 def _draw_sample(image: Tensor, masks: Tensor, truth: Truth) -> list[np.ndarray]:
     """Draw the overlay and the errors of one image at the size of its masks."""
     height, width = truth.masks.shape[1:]
-    image_hwc = resize_image(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), (width, height))
+    image_hwc = resize_image(to_rgb(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), (width, height))
     predicted = masks.cpu().numpy()
     return [draw_overlay(image_hwc, predicted), draw_errors(image_hwc, predicted, truth.masks)]

@@ -4,6 +4,7 @@ Each function fills a data folder with `train` training and `test` test images a
 download does not have. Sizes are those of the competition where its file states one.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.competitions.shapes import (
     ellipse_mask,
     independent_rle,
     paint,
+    relative_rle,
     save_image,
     separate_objects,
     write_rows,
@@ -179,6 +181,83 @@ def write_sartorius_cells(root: Path, rng: np.random.Generator, train: int, test
     write_rows(root / "solution.csv", ("id", "predicted"), solution)
 
 
+def _dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
+    """Write the pixels (h, w) of a gray DICOM file; further elements by keyword."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    bits = 8 * pixels.dtype.itemsize
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.7")
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(uid)
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data_set = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data_set.SOPClassUID, data_set.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data_set.Rows, data_set.Columns = pixels.shape
+    data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = bits, bits, bits - 1
+    data_set.PixelRepresentation = int(pixels.dtype.kind == "i")
+    data_set.PixelData = pixels.tobytes()
+    for name, value in elements.items():
+        setattr(data_set, name, value)
+    if "transfer_syntax" in elements:
+        data_set.compress(elements["transfer_syntax"])
+    buffer = io.BytesIO()
+    data_set.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def write_siim_pneumothorax(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """SIIM: 1024×1024 DICOM in folders of studies and series, relative runs from 0, -1 for an empty mask, rows to merge."""
+    rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for number in range(train + test):
+        part, id, size = (
+            "train" if number < train else "test",
+            f"1.2.276.0.{rng.integers(10**9)}.{number}",
+            (1024, 1024),
+        )
+        lungs = [ellipse_mask(size, (x, 500), (150, 330)) for x in (320, 700)]
+        masks = [box_mask(size, (x, 320), rng.uniform(50, 110, 2)) for x in (320, 700)][: number % 3]
+        objects = [(lung, (60, 60, 60)) for lung in lungs] + [(mask, (215, 215, 215)) for mask in masks]
+        folder = root / "dicom-images-train" / f"{id}.1" / f"{id}.2" if part == "train" else root / "stage_2_images"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{id}.dcm").write_bytes(_dicom_bytes(paint(rng, size, objects)[..., 0], id))
+        texts = [
+            relative_rle(mask) for mask in (masks if part == "train" else [np.any(masks, axis=0)] if masks else [])
+        ]
+        rows[part] += [(id, text) for text in texts or ["-1"]]
+    header = ("ImageId", "EncodedPixels")
+    write_rows(root / "stage_2_train.csv", header, rows["train"])
+    write_rows(root / "stage_2_sample_submission.csv", header, [(id, "-1") for id, _ in rows["test"]])
+    write_rows(root / "solution.csv", header, rows["test"])
+
+
+def write_uw_madison_gi(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """UW-Madison: 16-bit PNG slices of cases and days, two sizes, three classes, a row for each, row-major."""
+    names, levels = ("large_bowel", "small_bowel", "stomach"), (6000, 9500, 13000)
+    rows: dict[str, list[tuple[str, str, str]]] = {"train": [], "test": []}
+    depth = 4
+    for number in range((train + test) // depth):
+        part, (width, height) = "train" if number * depth < train else "test", [(96, 96), (112, 96)][number % 2]
+        case, day = 100 + number // 2, 10 + number % 2
+        folder = root / part / f"case{case}" / f"case{case}_day{day}" / "scans"
+        folder.mkdir(parents=True)
+        centers = np.array([(26, 26), (68, 30), (48, 68)]) + rng.uniform(-7, 7, (3, 2))
+        for z in range(depth):
+            image = rng.normal(2500, 250, (height, width))
+            id = f"case{case}_day{day}_slice_{z + 1:04d}"
+            for index, name in enumerate(names):
+                mask = ellipse_mask((width, height), centers[index] + z, rng.uniform(11, 16, 2)) & (z != index)
+                image[mask] = levels[index] + rng.normal(0, 250, mask.sum())
+                rows[part].append((id, name, independent_rle(mask, "row")))
+            values = image.clip(0, 65535).astype(np.uint16)
+            Image.fromarray(values).save(folder / f"slice_{z + 1:04d}_{width}_{height}_1.50_1.50.png")
+    write_rows(root / "train.csv", ("id", "class", "segmentation"), rows["train"])
+    header = ("id", "class", "predicted")
+    write_rows(root / "sample_submission.csv", header, [(id, name, "") for id, name, _ in rows["test"]])
+    write_rows(root / "solution.csv", header, rows["test"])
+
+
 LAYOUTS: dict[str, Layout] = {
     "nuclei-instances": write_nuclei_instances,
     "tgs-salt": write_tgs_salt,
@@ -186,4 +265,6 @@ LAYOUTS: dict[str, Layout] = {
     "severstal-steel": write_severstal_steel,
     "understanding-clouds": write_understanding_clouds,
     "sartorius-cells": write_sartorius_cells,
+    "siim-pneumothorax": write_siim_pneumothorax,
+    "uw-madison-gi": write_uw_madison_gi,
 }

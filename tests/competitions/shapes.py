@@ -55,6 +55,15 @@ def independent_rle(mask: np.ndarray, order: str, base: int = 1) -> str:
     return " ".join(f"{run.start() + base} {len(run[0])}" for run in re.finditer(b"\x01\x01*", pixels))
 
 
+def relative_rle(mask: np.ndarray) -> str:
+    """Encode a mask down the columns, each start counted from the end of the run before it; the first pixel is 0."""
+    numbers, end = [], 0
+    for run in re.finditer(b"\x01\x01*", mask.astype(bool).tobytes(order="F")):
+        numbers += [run.start() - end, len(run[0])]
+        end = run.end()
+    return " ".join(map(str, numbers))
+
+
 def save_image(image: np.ndarray, path: Path) -> None:
     """Write an RGB image; JPEG with high quality."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ class Case:
     test: int = 6
 
 
+PACKAGES = {"siim-pneumothorax": ("pydicom",)}
 CASES = [
     Case("nuclei-instances", (96, 96), 0.55, epochs=8),
     Case("tgs-salt", (96, 96), 0.7),
@@ -49,6 +50,8 @@ CASES = [
     Case("severstal-steel", (200, 32), 0.85, epochs=30, train=32),
     Case("understanding-clouds", (64, 48), 0.75, epochs=12, train=32),
     Case("sartorius-cells", (128, 96), 0.5, epochs=8),
+    Case("siim-pneumothorax", (128, 128), 0.8),
+    Case("uw-madison-gi", (96, 96), 0.8, epochs=20, train=32, test=8),
 ]
 
 
@@ -69,6 +72,12 @@ def small_recipe(case: Case) -> Recipe:
             },
         }
     )
+
+
+def require_packages(name: str) -> None:
+    """Skip a competition whose files need packages that are not installed."""
+    for package in PACKAGES.get(name, ()):
+        pytest.importorskip(package, reason="the packages of requirements-formats.txt are not installed")
 
 
 def write_trivial(competition: Competition, data: Path, out: Path) -> Path:
@@ -106,6 +115,7 @@ def check_what_evaluation_leaves(competition: Competition, data: Path, runs: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
+    require_packages(case.name)
     data, folds_csv, runs = tmp_path / "data", tmp_path / "folds.csv", tmp_path / "runs"
     LAYOUTS[case.name](data, np.random.default_rng(0), case.train, case.test)
     competition = changed(load_competition(case.name), folds=2, csv__solution="solution.csv")
@@ -144,6 +154,7 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> None:
     """The check refuses no correct submission, and the metric of the ground truth is 1."""
+    require_packages(name)
     LAYOUTS[name](tmp_path, np.random.default_rng(1), 12, 4)
     competition = changed(load_competition(name), folds=2, csv__solution="solution.csv")
     shapes = expected_shapes(competition, tmp_path)

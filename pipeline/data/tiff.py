@@ -1,0 +1,109 @@
+"""Read TIFF files of any number of channels and bits, whole or by windows, with tifffile and zarr."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.dicom import INSTALL
+from pipeline.errors import UserError
+
+SUFFIXES = (".tif", ".tiff")
+
+
+class TiffPixels:
+    """The pixels of an open TIFF file, read by windows. Not to be shared with a forked process.
+
+    Args:
+        source: the file, or its bytes.
+        path: for messages.
+
+    Attributes:
+        size: (width, height).
+        channels: number of channels; the pages of a stack of gray images are channels.
+
+    Raises:
+        UserError: tifffile is not installed, or the file is damaged.
+    """
+
+    def __init__(self, source: Path | bytes, path: Path) -> None:
+        self.path = path
+        tifffile, zarr = _import(path)
+        with explain(path):
+            self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+            series = self._file.series[0]
+            # An axis that is neither row nor column and longer than 1 holds the channels.
+            lengths = dict(zip(series.axes, series.shape, strict=True))
+            others = [axis for axis in series.axes if axis not in "YX" and lengths[axis] > 1]
+            if not {"Y", "X"} <= lengths.keys() or len(others) > 1:
+                raise ValueError(f"its axes are {series.axes} with the lengths {list(series.shape)}")
+            self._axes, self._channel_axis = series.axes, others[0] if others else ""
+            self.channels = lengths[others[0]] if others else 1
+            self.size = (lengths["X"], lengths["Y"])
+            if min(self.size) < 1:
+                raise ValueError(f"it claims {self.size[0]} × {self.size[1]} pixels")
+            self.dtype = series.dtype
+            self._array = zarr.open_array(series.aszarr(level=0), mode="r")
+        # tifffile would fill parts that are missing with zeros.
+        if any(page is None for page in series.pages):
+            raise UserError(path, "lacks pages", "download the file again, or remove it")
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """Read a window that lies inside the image: (height, width, channels) of the file's type."""
+        ranges = {"Y": slice(top, top + height), "X": slice(left, left + width), self._channel_axis: slice(None)}
+        index = tuple(ranges.get(axis, 0) for axis in self._axes)
+        kept = [axis for axis in self._axes if axis in ranges]
+        with explain(self.path):
+            values = np.asarray(self._array[index])
+        if self._channel_axis:
+            return np.ascontiguousarray(values.transpose([kept.index(axis) for axis in ("Y", "X", self._channel_axis)]))
+        return values[..., None] if kept == ["Y", "X"] else values.T[..., None]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def decode_tiff(data: bytes, path: Path, max_pixels: int) -> np.ndarray:
+    """Decode a TIFF file: (h, w, c) of its own type.
+
+    Raises:
+        UserError: it has more than `max_pixels` pixels; see `TiffPixels`.
+    """
+    pixels = TiffPixels(data, path)
+    width, height = pixels.size
+    if width * height > max_pixels:
+        what = f"claims {width} × {height} pixels; the limit is {max_pixels // 10**6} million"
+        raise UserError(path, what, "state [windows] in the competition's file, or remove it")
+    try:
+        return pixels.read(0, 0, width, height)
+    finally:
+        pixels.close()
+
+
+def _import(path: Path) -> tuple[Any, Any]:
+    try:
+        import tifffile
+        import zarr
+    except ImportError as error:
+        raise UserError(path, f"cannot be read, because {error.name} is not installed", INSTALL) from None
+    return tifffile, zarr
+
+
+@contextmanager
+def explain(path: Path) -> Iterator[None]:
+    """Turn every error of tifffile and of its decoders into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "imagecodecs" in reason:
+            raise UserError(path, f"is compressed in a way that needs imagecodecs ({reason[:200]})", INSTALL) from None
+        raise UserError(
+            path, f"cannot be read as TIFF ({reason[:200]})", "download the file again, or remove it"
+        ) from None

@@ -190,6 +190,29 @@ class AttributesConfig(Config):
         return self
 
 
+class WindowsConfig(Config):
+    """The ``[windows]`` table: images too large to be resized or held in memory are trained and predicted in parts."""
+
+    size: tuple[int, int]
+    """(width, height) of a window in pixels of the image; it is resized to the recipe's input.size."""
+    per_image: int = Field(default=256, ge=1)
+    """Random windows of each training image (or block) and epoch."""
+    objects: float = Field(default=0.5, ge=0, le=1)
+    """Fraction of them that show an object."""
+    overlap: float = Field(default=0.25, ge=0, le=0.75)
+    """Fraction of a window that the next one covers again in a prediction."""
+    blocks: tuple[int, int] = (1, 1)
+    """(columns, rows) into which each training image is divided for the split into folds."""
+    margin: int = Field(default=0, ge=0)
+    """Pixels between two blocks that are neither trained on nor validated."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "WindowsConfig":
+        if min(self.size) < 16 or min(self.blocks) < 1:
+            raise ValueError("expected a size of at least 16 pixels, and blocks of at least 1")
+        return self
+
+
 class CsvConfig(Config):
     """The ``[csv]`` table: the competition's CSV files, relative to the data folder, and their format."""
 
@@ -287,6 +310,7 @@ class Competition(Config):
     masks: MasksConfig = MasksConfig()
     groups: GroupsConfig | None = None
     attributes: AttributesConfig | None = None
+    windows: WindowsConfig | None = None
     csv: CsvConfig
     instances: InstancesConfig = InstancesConfig()
     download: DownloadConfig | None = None
@@ -305,6 +329,16 @@ class Competition(Config):
             raise ValueError("expected folds = 1, because there is a val folder")
         if self.images.val is None and self.folds < 2:
             raise ValueError("expected folds = 2 or more, or a val folder")
+        return self
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> "Competition":
+        if self.windows is None:
+            return self
+        if self.csv.rows == "instance" or self.csv.size or self.metric in ("map_iou", "f_beta_iou"):
+            raise ValueError("expected no windows, because objects and another csv.size need whole masks")
+        if not self.masks.may_be_empty:
+            raise ValueError("expected masks.may_be_empty = true, because windows are binarized one by one")
         return self
 
     @model_validator(mode="after")

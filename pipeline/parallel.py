@@ -65,3 +65,20 @@ def _map_chunk(function: Callable[[Item], Result], chunk: list[Item]) -> list[Re
 
 def _collect(chunk: list[Item], future: "Future[list[Result]]") -> Iterable[tuple[Item, Result]]:
     return zip(chunk, future.result(), strict=True)
+
+
+def prefetch(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
+) -> Generator[Result]:
+    """Map `function` over `items` in order, with up to `depth` calls running or waiting to be taken."""
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.config import Config, validate_config
 from pipeline.errors import UserError
@@ -182,7 +182,8 @@ class RefineConfig(Config):
     """Side of a tile in pixels."""
     tiles: int = Field(default=24, ge=1)
     """Tiles of each training image."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
+    """0 leaves the second stage out."""
     batch_size: int = Field(ge=1)
     """Tiles per step."""
     learning_rate: float = Field(gt=0)
@@ -207,6 +208,11 @@ class Recipe(Config):
     augment: AugmentConfig = AugmentConfig()
     predict: PredictConfig = PredictConfig()
     refine: RefineConfig | None = None
+
+    @field_validator("refine")
+    @classmethod
+    def _leave_out(cls, refine: RefineConfig | None) -> RefineConfig | None:
+        return refine if refine and refine.epochs else None
 
     @property
     def model_size(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ def main(
     from pipeline import paths
     from pipeline.competition import load_competition
     from pipeline.data.folds import describe_folds, make_folds, save_folds
-    from pipeline.data.labels import measure_mask_areas
+    from pipeline.data.mask_areas import measure_mask_areas
     from pipeline.data.samples import load_training_samples
     from pipeline.options import parse_data
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.competition import Competition
 from pipeline.data.folds import make_folds, save_folds
-from pipeline.data.labels import measure_mask_areas
+from pipeline.data.mask_areas import measure_mask_areas
 from pipeline.data.rle import mask_to_rle
 from pipeline.data.samples import load_training_samples
 from pipeline.paths import fold_run

@@ -46,7 +46,7 @@ def check_data(competition: Competition, data: Path, workers: int | None = None)
     findings: list[Finding] = []
     # Without the groups' pattern: one wrong name would otherwise hide all other findings. It is checked separately.
     ungrouped = competition.model_copy(update={"groups": None})
-    train = _list(partial(load_training_samples, require_masks=False), ungrouped, data, findings)
+    train = _list(partial(load_training_samples, require_masks=False, blocks=False), ungrouped, data, findings)
     test: list[Sample] = []
     has_test = competition.images.test is not None and _exists(data, competition.images.test)
     if has_test:
@@ -207,7 +207,10 @@ def _check_groups(
     if competition.groups is None:
         return []
     findings = []
-    for listing, samples in ((partial(load_training_samples, require_masks=False), train), (load_test_samples, test)):
+    for listing, samples in (
+        (partial(load_training_samples, require_masks=False, blocks=False), train),
+        (load_test_samples, test),
+    ):
         if not samples:
             continue
         try:

@@ -41,13 +41,17 @@ class SampleGroups:
             return match.group(1)
         if self.config.name:
             return fill_key(self.competition, self.config.name, file, "groups.name")
-        if self.config.column and id in self.table:
-            return self.table[id][self.config.column]
-        return f"{place}/{id}"
+        row = self._row(file, id)
+        return row[self.config.column] if self.config.column and row else f"{place}/{id}"
 
-    def stratum(self, id: str) -> str:
+    def stratum(self, file: FoundFile, id: str) -> str:
         """Return the value of the stratum column; empty if there is none."""
-        return self.table[id][self.config.stratum] if self.config.stratum and id in self.table else ""
+        row = self._row(file, id)
+        return row[self.config.stratum] if self.config.stratum and row else ""
+
+    def _row(self, file: FoundFile, id: str) -> dict[str, str] | None:
+        """Return the row of the table that names the id, or the file."""
+        return self.table.get(id) or self.table.get(file.path.name)
 
 
 def _read_table(path: Path, config: GroupsConfig) -> dict[str, dict[str, str]]:

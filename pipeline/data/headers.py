@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from pipeline.data.images import image_size
 from pipeline.data.masks import Size
+from pipeline.data.readers import ImageReader
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
@@ -59,12 +59,17 @@ def require_size(sample: Sample, size: Size, expected: Size) -> None:
         raise UserError(sample.image, what, "download it again, or correct images.size in the competition's file")
 
 
-def read_headers(samples: Sequence[Sample]) -> Headers:
-    """Read the header of each image, or of its replacement if that of the image cannot be read."""
+def read_headers(samples: Sequence[Sample], images: ImageReader) -> Headers:
+    """Read the header of each image, or of its replacement if that of the image cannot be read.
+
+    Args:
+        samples: the samples.
+        images: reads them.
+    """
 
     def read(sample: Sample) -> Size | UserError:
         try:
-            return image_size(sample.image)
+            return images.size(sample)
         except UserError as error:
             if sample.replacement is None:
                 return error

@@ -1,23 +1,19 @@
 """Read the labels of a sample: mask files or run-length encoded rows, as masks and as objects."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.mask_cache import MaskCache
 from pipeline.data.masks import Shape, read_mask, resize_mask_binary
 from pipeline.data.readers import ImageReader
-from pipeline.data.rle import expand_runs, mask_to_runs, parse_rle, rle_format, runs_to_mask
+from pipeline.data.rle import expand_runs, mask_to_runs, merge_runs, parse_rle, rle_format, runs_to_mask
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
-from pipeline.host import available_cores
-from pipeline.paths import label_cache
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class LabelReader:
     """
 
     def __init__(self, competition: Competition, cache: Path | None = None) -> None:
-        self.images = ImageReader(competition.images)
+        self.images = ImageReader(competition)
         self.positive = competition.masks.positive
         self.num_classes = competition.num_classes
         self.size = competition.images.size
@@ -96,6 +92,24 @@ class LabelReader:
             return list(self.read_masks(sample))
         return [mask for _, mask in self._objects(sample, self._shape(sample))]
 
+    def read_runs(self, sample: Sample) -> tuple[list[np.ndarray], Shape]:
+        """Read the masks of a labeled sample as runs, of which an image of any size has few.
+
+        Returns:
+            For each class (n, 2) int64 in the pixel order of the competition; and the shape (h, w) of the image.
+
+        Raises:
+            UserError: as `read_masks`.
+        """
+        height, width = shape = self._shape(sample)
+        found: list[list[np.ndarray]] = [[] for _ in range(self.num_classes)]
+        for class_index, path in sample.masks:
+            found[class_index].append(mask_to_runs(self._read_mask_file(path, shape), self.format.order))
+        for class_index, rle in sample.rows or ():
+            found[class_index].append(self._parse_row(sample, rle, height * width))
+        empty = np.empty((0, 2), dtype=np.int64)
+        return [merge_runs(runs) if runs else empty for runs in found], shape
+
     def area(self, sample: Sample) -> float:
         """Return the fraction of the image that is covered, the mean over the classes, 0 to 1."""
         return float(self.read_masks(sample).mean())
@@ -117,24 +131,20 @@ class LabelReader:
         """Yield (index of the class, mask (h, w) bool) for every mask file or row."""
         height, width = shape
         for class_index, path in sample.masks:
-            mask = read_mask(path, self.positive)
-            if mask.shape != (height, width):
-                what = f"is {mask.shape[1]}×{mask.shape[0]}, but its image is {width}×{height}"
-                raise UserError(path, what, "give both the same size; `make check` lists all such files")
-            yield class_index, mask
+            yield class_index, self._read_mask_file(path, shape)
         for class_index, rle in sample.rows or ():
-            try:
-                runs = parse_rle(rle, height * width, self.format)
-            except ValueError as error:
-                raise UserError(self.train_csv, f"a row of {sample.id}: {error}", "run `make check`") from None
+            runs = self._parse_row(sample, rle, height * width)
             yield class_index, runs_to_mask(runs, (height, width), self.format.order)
 
+    def _read_mask_file(self, path: Path, shape: Sequence[int]) -> np.ndarray:
+        mask, (height, width) = read_mask(path, self.positive), shape
+        if mask.shape != (height, width):
+            what = f"is {mask.shape[1]}×{mask.shape[0]}, but its image is {width}×{height}"
+            raise UserError(path, what, "give both the same size; `make check` lists all such files")
+        return mask
 
-def measure_mask_areas(samples: Sequence[Sample], competition: Competition) -> list[float]:
-    """Measure the fraction of each image that its masks cover, 0 to 1, in the order of `samples`."""
-    reader = LabelReader(competition, label_cache(competition.name))
-    pool = ThreadPoolExecutor(available_cores())
-    try:
-        return list(tqdm(pool.map(reader.area, samples), total=len(samples), desc="mask areas", unit="img"))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after a broken mask, do not read the others
+    def _parse_row(self, sample: Sample, rle: str, pixels: int) -> np.ndarray:
+        try:
+            return parse_rle(rle, pixels, self.format)
+        except ValueError as error:
+            raise UserError(self.train_csv, f"a row of {sample.id}: {error}", "run `make check`") from None

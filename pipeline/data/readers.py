@@ -14,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipeline.competition import ImagesConfig
+from pipeline.competition import Competition
 from pipeline.data.dicom import decode_dicom, is_dicom
 from pipeline.data.images import (
     MAX_PIXELS,
@@ -42,15 +42,17 @@ class ImageReader:
     """Read the images of a competition.
 
     Args:
-        config: the competition's ``[images]`` table.
+        competition: its ``[images]`` and ``[windows]`` tables are used; without one, images are RGB of 8 bits.
     """
 
-    def __init__(self, config: ImagesConfig | None = None) -> None:
+    def __init__(self, competition: Competition | None = None) -> None:
+        config = competition.images if competition else None
         self.channels = config.num_channels if config else 3
         self.is_rgb = config is None or config.is_rgb
         self.range = config.range if config else None
         self.has_slices = config is not None and config.slices is not None
         self.is_plain = self.is_rgb and self.range is None
+        self.in_windows = competition is not None and competition.windows is not None
         self._files = _OpenFiles()
 
     def read(self, sample: Sample, size: Size | None = None) -> np.ndarray:
@@ -90,9 +92,9 @@ class ImageReader:
         """Return the (width, height) of the image of a sample, from its header.
 
         Raises:
-            UserError: the file is missing, not an image, or too large.
+            UserError: the file is missing, not an image, or too large to be read.
         """
-        return image_size(sample.image)
+        return self._files.size(sample.image) if self.in_windows else image_size(sample.image)
 
     def decode(self, data: bytes, path: Path, size: Size | None = None) -> np.ndarray:
         """Decode the bytes of one file that belongs to no sample: (h, w, channels) uint8.
@@ -113,7 +115,8 @@ class ImageReader:
 
         Args:
             sample: the sample.
-            window: the part, in pixels of the file; it lies inside the image.
+            window: the part, in pixels of the file. Beyond the right and lower edge of the image its last pixels are
+                repeated.
             size: (width, height) of the result; None keeps that of the window.
 
         Raises:
@@ -121,8 +124,15 @@ class ImageReader:
         """
         paths = sample.slices or (sample.image,)
         channels = 1 if self.has_slices else self.channels
-        parts = [self._scale(self._files.read(path, window), path, None, channels) for path in paths]
+        width, height = self.size(sample)
+        inside = Window(
+            window.left, window.top, min(window.width, width - window.left), min(window.height, height - window.top)
+        )
+        parts = [self._scale(self._files.read(path, inside), path, None, channels) for path in paths]
         image = _stack(parts, paths)
+        if inside != window:
+            missing = ((0, window.height - inside.height), (0, window.width - inside.width), (0, 0))
+            image = np.pad(image, missing, mode="edge")
         return image if size is None else resize_image(image, size)
 
     def _decode(self, data: bytes, path: Path, channels: int) -> np.ndarray:
@@ -246,6 +256,11 @@ class _OpenFiles:
         self._files: OrderedDict[Path, _Pixels] = OrderedDict()
         self._process = os.getpid()
         self._lock = threading.Lock()
+
+    def size(self, path: Path) -> Size:
+        """Return the (width, height) of a file."""
+        with self._lock:
+            return self._open(path).size
 
     def read(self, path: Path, window: Window) -> np.ndarray:
         """Read a window of a file: (height, width, channels) of its own type."""

@@ -67,18 +67,6 @@ def measure_regions(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder 
     )
 
 
-def merge_runs(masks: list[np.ndarray]) -> np.ndarray:
-    """Return the runs of the union of masks, (n, 2) int64; the runs of different masks may overlap."""
-    if len(masks) == 1:
-        return masks[0]
-    runs = np.concatenate(masks)
-    runs = runs[runs[:, 0].argsort(kind="stable")]
-    ends = np.maximum.accumulate(runs.sum(axis=1))
-    first = np.append(True, runs[1:, 0] > ends[:-1])[: len(runs)]
-    last = np.append(first[1:], True)[: len(runs)]
-    return np.stack([runs[first, 0], ends[last] - runs[first, 0]], axis=1)
-
-
 def _split_lines(runs: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Join runs that touch and split them at the ends of lines: line, start and end in the line of each part."""
     starts, ends = runs[:, 0], runs.sum(axis=1)

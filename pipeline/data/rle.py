@@ -270,6 +270,18 @@ def _check_runs(runs: np.ndarray, pixels: int, format: RleFormat) -> None:
             raise ValueError(f"run {index + 1} ({starts[index] + format.base} {lengths[index]}) {message}")
 
 
+def merge_runs(masks: list[np.ndarray]) -> np.ndarray:
+    """Return the runs of the union of masks, (n, 2) int64; the runs of different masks may overlap."""
+    if len(masks) == 1:
+        return masks[0]
+    runs = np.concatenate(masks)
+    runs = runs[runs[:, 0].argsort(kind="stable")]
+    ends = np.maximum.accumulate(runs.sum(axis=1))
+    first = np.append(True, runs[1:, 0] > ends[:-1])[: len(runs)]
+    last = np.append(first[1:], True)[: len(runs)]
+    return np.stack([runs[first, 0], ends[last] - runs[first, 0]], axis=1)
+
+
 def count_overlap(first: np.ndarray, second: np.ndarray) -> int:
     """Count the pixels that two masks share, each given as runs (n, 2) int64, sorted and disjoint."""
     # At each bound of a run, being in exactly one of the masks begins or ends.

@@ -12,6 +12,7 @@ from pipeline.data.mask_csv import read_mask_csv
 from pipeline.data.patterns import FoundFile, fill_key, find_files
 from pipeline.data.row_format import submission_format, train_format
 from pipeline.data.slices import Stack, stack_slices
+from pipeline.data.windows import Block
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml, partial_sample
 
@@ -44,6 +45,8 @@ class Sample:
     """The files of its channels, if they are slices of a volume; `image` is one of them."""
     volume: str = ""
     """The volume that it is a slice of."""
+    block: Block | None = None
+    """The part of the image that it is, if images are divided into blocks."""
 
     @property
     def has_label(self) -> bool:
@@ -56,13 +59,16 @@ class Sample:
         return replace(self, image=self.replacement, replacement=None)
 
 
-def load_training_samples(competition: Competition, data: Path, *, require_masks: bool = True) -> list[Sample]:
+def load_training_samples(
+    competition: Competition, data: Path, *, require_masks: bool = True, blocks: bool = True
+) -> list[Sample]:
     """List all training images with their labels, sorted by path, then those of the val folder.
 
     Args:
         competition: its folders and files are used.
         data: the data folder.
         require_masks: if False, an image without a mask file is listed without a label instead of raising.
+        blocks: list the blocks of ``windows.blocks``, each a group of its own, instead of the images.
 
     Raises:
         UserError: a folder is missing or has no image, an image has no mask, or a name has no group.
@@ -71,12 +77,20 @@ def load_training_samples(competition: Competition, data: Path, *, require_masks
     if competition.images.val is not None:
         samples += _list_samples(competition, data, competition.images.val, val=True)
     if competition.masks.train is None:
-        return _add_csv_rows(competition, data, samples)
+        samples = _add_csv_rows(competition, data, samples)
     for sample in samples:
         if require_masks and not sample.has_label:
             what = f"has no mask {describe_masks(competition, sample)}"
             raise UserError(sample.image, what, "add it; `make check` lists everything that is missing")
-    return samples
+    if competition.windows is None or competition.windows.blocks == (1, 1) or not blocks:
+        return samples
+    columns, rows = competition.windows.blocks
+    parts = [Block(column, row, columns, rows) for row in range(rows) for column in range(columns)]
+    return [
+        replace(sample, id=f"{sample.id}#{number}", group=f"{sample.group}#{number}", block=block)
+        for sample in samples
+        for number, block in enumerate(parts)
+    ]
 
 
 def load_test_samples(competition: Competition, data: Path) -> list[Sample]:
@@ -220,7 +234,7 @@ def _list_samples(
                 image=file.path,
                 group=groups.group(file, id, place),
                 masks=masks.of(file) if masks else (),
-                stratum=groups.stratum(id) if not test else "",
+                stratum=groups.stratum(file, id) if not test else "",
                 val=val,
                 **(stacks[file.path]._asdict() if stacks else {}),
             )

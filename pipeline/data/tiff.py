@@ -35,14 +35,15 @@ class TiffPixels:
         with explain(path):
             self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
             series = self._file.series[0]
-            # An axis that is neither row nor column and longer than 1 holds the channels.
-            lengths = dict(zip(series.axes, series.shape, strict=True))
-            others = [axis for axis in series.axes if axis not in "YX" and lengths[axis] > 1]
-            if not {"Y", "X"} <= lengths.keys() or len(others) > 1:
-                raise ValueError(f"its axes are {series.axes} with the lengths {list(series.shape)}")
-            self._axes, self._channel_axis = series.axes, others[0] if others else ""
-            self.channels = lengths[others[0]] if others else 1
-            self.size = (lengths["X"], lengths["Y"])
+            # An axis that is neither row nor column and longer than 1 holds the channels. Letters can occur twice.
+            axes, shape = series.axes, series.shape
+            others = [number for number, axis in enumerate(axes) if axis not in "YX" and shape[number] > 1]
+            if axes.count("Y") != 1 or axes.count("X") != 1 or len(others) > 1:
+                raise ValueError(f"its axes are {axes} with the lengths {list(shape)}")
+            self._row, self._column, self._channel = axes.index("Y"), axes.index("X"), others[0] if others else None
+            self._axes = len(axes)
+            self.channels = 1 if self._channel is None else shape[self._channel]
+            self.size = (shape[self._column], shape[self._row])
             if min(self.size) < 1:
                 raise ValueError(f"it claims {self.size[0]} × {self.size[1]} pixels")
             self.dtype = series.dtype
@@ -53,14 +54,17 @@ class TiffPixels:
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Read a window that lies inside the image: (height, width, channels) of the file's type."""
-        ranges = {"Y": slice(top, top + height), "X": slice(left, left + width), self._channel_axis: slice(None)}
-        index = tuple(ranges.get(axis, 0) for axis in self._axes)
-        kept = [axis for axis in self._axes if axis in ranges]
+        index: list[slice | int] = [0] * self._axes
+        index[self._row], index[self._column] = slice(top, top + height), slice(left, left + width)
+        axes = [self._row, self._column]
+        if self._channel is not None:
+            index[self._channel] = slice(None)
+            axes.append(self._channel)
         with explain(self.path):
-            values = np.asarray(self._array[index])
-        if self._channel_axis:
-            return np.ascontiguousarray(values.transpose([kept.index(axis) for axis in ("Y", "X", self._channel_axis)]))
-        return values[..., None] if kept == ["Y", "X"] else values.T[..., None]
+            values = np.asarray(self._array[tuple(index)])
+        kept = sorted(axes)
+        values = values.transpose([kept.index(axis) for axis in axes])
+        return np.ascontiguousarray(values if self._channel is not None else values[..., None])
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,8 @@
 """Measure out-of-fold predictions one by one, and keep numbers only."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ from pipeline.host import available_cores
 from pipeline.inference.doubt import expected_dice_loss
 from pipeline.inference.postprocess import Postprocess, binarize
 from pipeline.inference.rows import ImageRows, RowEncoder
-from pipeline.inference.stream import Prediction, mean_probability, prefetch
+from pipeline.inference.stream import Prediction, mean_probability
 from pipeline.metrics import Metric
 from pipeline.metrics.calibration import clamped_sums
 from pipeline.metrics.counts import NUM_BINS, probability_histogram
 from pipeline.metrics.edges import EDGE_DISTANCES, dice_lost_by_distance
 from pipeline.metrics.pixels import PixelMetric
+from pipeline.parallel import prefetch
 
 LOST_COLUMNS = tuple(f"lost_{name}" for name in (*EDGE_DISTANCES, "beyond"))
 """Columns of ``oof.csv`` with the Dice that is lost near the true edge; see `dice_lost_by_distance`."""
@@ -65,7 +67,7 @@ class Observer:
         self.sums = np.zeros((competition.num_classes, 2))
         """Probabilities of all images, from `clamped_sums`."""
 
-    def observe(self, predictions: Iterable[Prediction], fold: int) -> Generator[tuple[str, ImageRows]]:
+    def observe(self, predictions: Generator[Prediction], fold: int) -> Generator[tuple[str, ImageRows]]:
         """Measure the predictions of a fold; yield the id of each image and the rows of its predicted masks.
 
         Probabilities are observed one after the other. Threads do what the masks alone determine, as for a submission.
@@ -76,7 +78,7 @@ class Observer:
             return item, measure_masks(masks, item.true), self.encoder.encode(masks)
 
         threads = available_cores()
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool, closing(predictions):
             for item, figures, rows in prefetch(pool, finish, map(self._observe_one, predictions), 2 * threads):
                 row = {"id": item.sample.id, "group": item.sample.group, "fold": fold, **figures}
                 self.rows.append(row | {EXPECTED_LOSS: item.expected_loss})

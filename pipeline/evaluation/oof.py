@@ -23,9 +23,11 @@ from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
+from pipeline.data.window_dataset import WindowReader
 from pipeline.errors import UserError
 from pipeline.evaluation.analysis import analyze
 from pipeline.evaluation.observe import Observer
+from pipeline.evaluation.observe_windows import observe_windows
 from pipeline.evaluation.result import Evaluation
 from pipeline.evaluation.summary import summarize
 from pipeline.files import write_text
@@ -77,11 +79,16 @@ def evaluate_oof(
         for fold in folds:
             samples_of_fold = split_samples(samples, fold_of, fold)[1]
             members = load_fold_members(recipes, runs_folders, fold, device, samples_of_fold, folds_csv)
-            stream = predict_probabilities(
-                members, samples_of_fold, competition.csv.size, read_truth, images=labels.images, unflipped=True
-            )
+            if competition.windows:
+                windows = WindowReader(competition, labels)
+                measured = observe_windows(observer, competition, members, samples_of_fold, windows, fold)
+            else:
+                stream = predict_probabilities(
+                    members, samples_of_fold, competition.csv.size, read_truth, images=labels.images, unflipped=True
+                )
+                measured = observer.observe(stream, fold)
             bar = tqdm(total=len(samples_of_fold), desc=f"evaluate fold {fold}", unit="img")
-            with bar, closing(stream) as predictions, closing(observer.observe(predictions, fold)) as observed:
+            with bar, closing(measured) as observed:
                 for id, image_rows in observed:
                     yield from ((id, class_index, rle) for class_index, rle in image_rows)
                     bar.update()

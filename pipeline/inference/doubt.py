@@ -20,8 +20,13 @@ def expected_dice_loss(probability: Tensor, masks: Tensor) -> Tensor:
         (classes,) float32, 0 to 1: the expected number of missed and added pixels over the expected sum of both
         areas; 0 where there is neither a mask nor a probability.
     """
+    wrong, total = expected_dice_terms(probability, masks)
+    return torch.where(total > 0, wrong / total.clamp(min=1e-6), 0)
+
+
+def expected_dice_terms(probability: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the numbers of each class whose quotient is `expected_dice_loss`; those of parts of an image add up."""
     step = max(1, int((probability.shape[-2] * probability.shape[-1] / _PIXELS) ** 0.5))
     probability, masks = probability[:, ::step, ::step], masks[:, ::step, ::step].float()
-    wrong = (probability - masks).abs().sum(dim=(1, 2))
-    total = (probability + masks).sum(dim=(1, 2))
-    return torch.where(total > 0, wrong / total.clamp(min=1e-6), 0)
+    scale = step**2  # parts of an image may be sampled with other steps
+    return scale * (probability - masks).abs().sum(dim=(1, 2)), scale * (probability + masks).sum(dim=(1, 2))

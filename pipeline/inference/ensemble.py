@@ -98,6 +98,12 @@ class EnsembleMember(NamedTuple):
     """Its input size and batch size are used: a batch that fits into memory for training fits for prediction."""
 
 
+def can_compare_flips(members: Sequence[EnsembleMember]) -> bool:
+    """Return whether members predict views beside the unflipped one, which all of them know."""
+    flips = [member.ensemble.flips for member in members]
+    return all("none" in views for views in flips) and any(len(views) > 1 for views in flips)
+
+
 def load_ensemble_member(
     paths: Sequence[Path], device: ComputeDevice, recipe: Recipe | None = None
 ) -> tuple[EnsembleMember, list[WeightsMetadata]]:

@@ -42,7 +42,7 @@ class ImageModel:
     @property
     def images(self) -> ImageReader:
         """Reads images as those of the competition."""
-        return ImageReader(self.competition.images if self.competition else None)
+        return ImageReader(self.competition)
 
     @property
     def mask_suffixes(self) -> list[str]:

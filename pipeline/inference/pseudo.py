@@ -58,7 +58,7 @@ def write_pseudo_labels(
     postprocess = default_postprocess(competition, recipe.predict.threshold)
     format, broken = rle_format(competition), BrokenImages()
     found: list[tuple[float, Sample]] = []
-    for item in predict_probabilities([member], samples, watch=broken, images=ImageReader(competition.images)):
+    for item in predict_probabilities([member], samples, watch=broken, images=ImageReader(competition)):
         mean = item.mean()
         masks = binarize(mean, postprocess)
         doubt = float(expected_dice_loss(mean, masks).max())

@@ -5,13 +5,12 @@ queues are bounded, so the slowest step sets the pace, and 100,064 images need n
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,14 +25,12 @@ from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.host import available_cores
 from pipeline.inference.doubt import expected_dice_loss
-from pipeline.inference.ensemble import EnsembleMember
+from pipeline.inference.ensemble import EnsembleMember, can_compare_flips
 from pipeline.inference.postprocess import Postprocess, binarize, upsample
 from pipeline.inference.rows import ImageRows, RowEncoder
+from pipeline.parallel import prefetch
 
 log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Prediction(NamedTuple):
@@ -120,8 +117,7 @@ def predict_probabilities(
     """
     images = images or ImageReader()
     sizes = list({member.recipe.model_size for member in members})
-    flips = [member.ensemble.flips for member in members]
-    compare = unflipped and all("none" in views for views in flips) and any(len(views) > 1 for views in flips)
+    compare = unflipped and can_compare_flips(members)
 
     def read(sample: Sample) -> _ReadSample | None:
         try:
@@ -217,24 +213,7 @@ def predict_rows(
         competition.csv.size,
         watch=watch,
         expected_size=competition.images.size,
-        images=ImageReader(competition.images),
+        images=ImageReader(competition),
     )
     with ThreadPoolExecutor(threads) as pool, closing(stream) as predictions:
         yield from prefetch(pool, encode, masks(predictions), 2 * threads)
-
-
-def prefetch(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
-) -> Generator[Result]:
-    """Map `function` over `items` in order, with up to `depth` calls running or waiting to be taken."""
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

@@ -14,6 +14,7 @@ from pipeline.data.folds import fingerprint_ids
 from pipeline.data.headers import Headers, read_headers
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.masks import Size
+from pipeline.data.readers import ImageReader
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_submission_samples, read_submission_keys
 from pipeline.files import lock, write_text
@@ -25,6 +26,7 @@ from pipeline.inference.rows import ImageRows, RowEncoder
 from pipeline.inference.shards import join_parts, mark_done, part_rows
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
+from pipeline.inference.windows import predict_window_rows
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.models.checkpoint import fingerprint_weights
 from pipeline.models.device import explain_out_of_memory
@@ -111,7 +113,7 @@ def write_submission(
     with raise_on_sigterm(), lock(submission_lock(target), busy, keep=False):
         parts = join_parts(out, submission_spool(out), made_by, [sample.id for sample in samples]) if merge else []
         samples = list(shard.select(samples)) if shard else samples
-        headers = read_headers(samples)
+        headers = read_headers(samples, ImageReader(competition))
         log.info("%s: %s", target, headers.describe())
         spool = RowSpool(target if shard else submission_spool(out), made_by)
         if spool.done and not merge:
@@ -170,7 +172,8 @@ class _Task:
         deadline = time.monotonic() + 60 * minutes if minutes is not None else None
         bar = tqdm(total=len(self.samples), initial=len(self.spool.done), desc="predict", unit="img")
         doubts: dict[str, list[float]] = {}
-        rows = predict_rows(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
+        predict = predict_window_rows if self.competition.windows else predict_rows
+        rows = predict(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
         smallest = min((member.recipe for member in members), key=lambda recipe: recipe.train.batch_size)
         explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
         # The spool is closed, and its buffer written, before the signal ends the program.

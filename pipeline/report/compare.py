@@ -9,18 +9,20 @@ import pandas as pd
 from PIL import Image
 
 from pipeline.competition import Competition
-from pipeline.data.draw import draw_errors, draw_overlay, tile_images
+from pipeline.data.draw import draw_errors, draw_overlay, tile_images, to_rgb
 from pipeline.data.images import read_image
 from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import MaskRow
 from pipeline.data.rle import rle_format, rle_to_mask
-from pipeline.data.samples import load_test_samples, load_training_samples
+from pipeline.data.samples import Sample, load_test_samples, load_training_samples
+from pipeline.data.window_dataset import WindowReader
 from pipeline.errors import UserError
 from pipeline.evaluation.result import Evaluation
 from pipeline.files import atomic_write
-from pipeline.inference.ensemble import choose_prediction_device, load_ensemble_member
-from pipeline.inference.postprocess import binarize
-from pipeline.inference.stream import predict_probabilities
+from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
+from pipeline.inference.postprocess import Postprocess, binarize
+from pipeline.inference.stream import mean_probability, predict_probabilities
+from pipeline.inference.windows import predict_bands
 from pipeline.paths import fold_run
 from pipeline.recipe import Recipe
 from pipeline.submission.rows import read_rows
@@ -83,18 +85,45 @@ def write_worst_images(
     device, postprocess = choose_prediction_device(recipes), evaluation.postprocess(competition)
     labels = LabelReader(competition)
     read_truth = partial(labels.read_truth, instances=False)
-    rows = {}
+    rows: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for fold in sorted(worst.fold.unique().tolist()):
         members = [
             load_ensemble_member([fold_run(folder, fold).weights], device, recipe)[0]
             for recipe, folder in zip(recipes, runs_folders, strict=True)
         ]
         validation = [samples[id] for id in worst.id[worst.fold == fold]]
+        if competition.windows:
+            windows, weights = WindowReader(competition, labels), evaluation.ensemble.used
+            rows |= {each.id: _worst_window(members, each, windows, postprocess, weights) for each in validation}
+            continue
         for item in predict_probabilities(members, validation, competition.csv.size, read_truth, images=labels.images):
             masks = binarize(item.mean(evaluation.ensemble.used), postprocess).cpu().numpy()
             assert item.truth is not None
             rows[item.sample.id] = read_image(item.sample.image, competition.csv.size), masks, item.truth.masks
     _write_rows([rows[id] for id in worst.id], out)
+
+
+def _worst_window(
+    members: Sequence[EnsembleMember],
+    sample: Sample,
+    windows: WindowReader,
+    postprocess: Postprocess,
+    ensemble_weights: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the part with the most wrong pixels, at most as large as a window: image, predicted and true masks."""
+    width, most = windows.config.size[0], -1
+    for band in predict_bands(members, sample, windows):
+        masks = binarize(mean_probability(band.by_member, ensemble_weights), postprocess).numpy()
+        truth = windows.read_masks(sample, band.window)
+        columns = (masks != truth).sum(axis=(0, 1))
+        side = min(width, len(columns))
+        wrong = np.convolve(columns, np.ones(side), mode="valid")
+        if wrong.max() > most:
+            most, left = int(wrong.max()), int(wrong.argmax())
+            part = band.window._replace(left=band.window.left + left, width=side)
+            chosen = part, masks[..., left : left + side], truth[..., left : left + side]
+    part, masks, truth = chosen
+    return to_rgb(windows.read_image(sample, part)), masks, truth
 
 
 def _write_rows(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], out: Path) -> None:

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow
 from pipeline.data.masks import Shape
-from pipeline.data.regions import merge_runs
-from pipeline.data.rle import RleFormat, count_overlap, rle_format
+from pipeline.data.rle import RleFormat, count_overlap, merge_runs, rle_format
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError

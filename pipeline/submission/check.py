@@ -46,10 +46,13 @@ _REFERENCE_MASKS = 100
 def reference_ratios(competition: Competition, data: Path) -> LineRatios:
     """Compute the line ratios of some training masks; none if there is no training data."""
     try:
-        samples = load_training_samples(competition, data, require_masks=False)
+        samples = load_training_samples(competition, data, require_masks=False, blocks=False)
         labeled = [sample for sample in samples if sample.masks or sample.rows]
         reader, order = LabelReader(competition), competition.csv.order
         chosen = labeled[:: max(1, len(labeled) // _REFERENCE_MASKS)][:_REFERENCE_MASKS]
+        if competition.windows:
+            read = [reader.read_runs(sample) for sample in chosen]
+            return true_line_ratios([(runs, shape) for masks, shape in read for runs in masks if len(runs)], order)
         masks = [mask for sample in chosen for mask in reader.read_row_masks(sample)]
     except UserError:
         return LineRatios()

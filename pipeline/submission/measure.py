@@ -11,8 +11,8 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskRow, read_mask_csv
 from pipeline.data.masks import Shape
-from pipeline.data.regions import Regions, measure_regions, merge_runs
-from pipeline.data.rle import RleFormat, rle_format
+from pipeline.data.regions import Regions, measure_regions
+from pipeline.data.rle import RleFormat, merge_runs, rle_format
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError

@@ -7,6 +7,7 @@ from pipeline.competition import Competition
 from pipeline.data.headers import read_headers
 from pipeline.data.masks import Shape
 from pipeline.data.patterns import fixed_part
+from pipeline.data.readers import ImageReader
 from pipeline.data.samples import (
     RowKey,
     Sample,
@@ -90,7 +91,7 @@ def image_shapes(competition: Competition, samples: Sequence[Sample]) -> dict[st
     size = competition.csv.size or competition.images.size
     if size:
         return dict.fromkeys((sample.id for sample in samples), size[::-1])
-    headers = read_headers(samples)
+    headers = read_headers(samples, ImageReader(competition))
     usual = headers.usual_size()
     return {sample.id: headers.sizes.get(sample.id, usual)[::-1] for sample in samples}
 

@@ -17,24 +17,24 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.competition import Competition
 from pipeline.data import dataset
-from pipeline.data.augment import Augmentation
 from pipeline.data.corrections import correct_samples, fingerprint_repairs
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
 from pipeline.data.pseudo import fingerprint_pseudo, load_pseudo_samples
 from pipeline.data.samples import Sample, load_training_samples
+from pipeline.data.window_dataset import WindowDataset
 from pipeline.errors import UserError
 from pipeline.files import explain_os_error, lock, write_text
 from pipeline.host import git_commit
-from pipeline.inference.postprocess import default_postprocess
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
-from pipeline.models.device import ComputeDevice, choose_device, describe_hardware, explain_out_of_memory
+from pipeline.models.device import choose_device, describe_hardware, explain_out_of_memory
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, label_cache, pseudo_csv, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
+from pipeline.training.fold_data import build_train_set, build_validation, require_no_second_stage
 from pipeline.training.loop import NoEventLog, TrainContext, train_loop
 from pipeline.training.progress import format_duration, mean_speed
 from pipeline.training.ranks import Ranks, join_ranks
@@ -43,9 +43,6 @@ from pipeline.training.second_stage import TileDataset, init_second_stage
 from pipeline.training.state import init_state, parallelize_state, resume_state
 
 log = logging.getLogger(__name__)
-
-VALIDATION_THRESHOLD = 0.5
-"""Probability threshold of the validation during a training."""
 
 _WORKER_DIED = re.compile(r"DataLoader worker .* (exited unexpectedly|is killed by signal: Killed)")
 
@@ -81,6 +78,7 @@ def train_fold(
         KeyboardInterrupt: stopped by SIGINT, after a checkpoint was saved.
         SystemExit: stopped by SIGTERM, with code 143, after a checkpoint was saved.
     """
+    require_no_second_stage(competition, recipe)
     samples = load_training_samples(competition, data)
     train, validation = split_samples(samples, read_folds(folds_csv, samples), fold)
     corrected = correct_samples(competition, samples, train)
@@ -133,13 +131,13 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
     classes = classes_of(competition)
     labels = LabelReader(competition, label_cache(competition.name))
 
-    train_set: dataset.TrainDataset | TileDataset
+    train_set: dataset.TrainDataset | WindowDataset | TileDataset
     with _explain_training_errors(recipe, run), raise_on_sigterm():
         if recipe.refine:
             state, train_set = init_second_stage(recipe, train, labels, run, classes, device, fold, ranks)
         else:
             state = init_state(recipe, classes, device, fold)
-            train_set = _build_train_set(competition, recipe, train, labels, device, ranks)
+            train_set = build_train_set(competition, recipe, train, labels, device, ranks)
     dataset.require_batch(len(train_set), stage.train.batch_size, ranks.world_size)
     if ranks.broadcast(run.checkpoint.exists()):
         resume_state(state, run.checkpoint, ranks)
@@ -149,9 +147,6 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
         len(train_set), stage.train.batch_size, stage.train.epochs, recipe.seed, state.step,
         rank=ranks.rank, world_size=ranks.world_size,
     )  # fmt: skip
-    metric = load_metric(competition)
-    part = validation[ranks.rank :: ranks.world_size]
-    validation_set = dataset.ValidationDataset(part, labels, recipe.model_size, instances=metric.needs_instances)
     workers = dataset.num_loader_workers(device.device.type == "cpu", ranks.local_world_size)
 
     with (
@@ -163,17 +158,13 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
             recipe=stage,
             device=device,
             train_loader=dataset.train_loader(train_set, sampler, workers, device.is_cuda),
-            validation_loader=dataset.validation_loader(
-                validation_set, recipe.train.batch_size, workers, device.is_cuda
-            ),
-            validation_samples=len(validation),
+            validate=build_validation(competition, recipe, validation, labels, device, ranks),
             steps_per_epoch=sampler.steps_per_epoch,
             run=run,
             writer=writer,
             monitor=TrainingMonitor(may_be_empty=competition.masks.may_be_empty),
             classes=classes,
-            metric=metric,
-            postprocess=default_postprocess(competition, VALIDATION_THRESHOLD),
+            metric=load_metric(competition),
             should_stop=lambda: stop.is_set() or time.monotonic() > deadline,
             ranks=ranks,
         )
@@ -234,23 +225,6 @@ def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
         log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
     write_text(run.split, split)
     save_recipe(recipe, run.recipe)
-
-
-def _build_train_set(
-    competition: Competition,
-    recipe: Recipe,
-    train: Sequence[Sample],
-    labels: LabelReader,
-    device: ComputeDevice,
-    ranks: Ranks,
-) -> dataset.TrainDataset:
-    """Build the training pairs; they are kept in memory where decoding and training share the same cores."""
-    cached = len(train) * ranks.local_world_size  # each process keeps every pair that it comes across
-    fits = dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
-    cache = device.device.type == "cpu" and fits
-    log.info("decoded images are %s", "cached in memory" if cache else "not cached")
-    augmentation = Augmentation(recipe.augment, recipe.seed, is_rgb=competition.images.is_rgb)
-    return dataset.TrainDataset(train, labels, recipe.input.size, augmentation, cache=cache)
 
 
 @contextmanager

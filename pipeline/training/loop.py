@@ -15,19 +15,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipeline.data import dataset
 from pipeline.files import atomic_write, write_json_lines
-from pipeline.inference.postprocess import Postprocess
 from pipeline.metrics import Metric
 from pipeline.models.checkpoint import save_checkpoint
 from pipeline.models.classes import Classes
 from pipeline.models.device import ComputeDevice, peak_gpu_memory, to_device
 from pipeline.paths import Run
 from pipeline.recipe import Recipe
+from pipeline.training.fold_data import Validate
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.progress import Pace, describe_epoch, is_validated, seconds_left
 from pipeline.training.ranks import Ranks
 from pipeline.training.sanity import TrainingMonitor
 from pipeline.training.state import TrainState, downsample, input_size_at, learning_rate_at, train_step
-from pipeline.training.validation import validate_model
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +64,14 @@ class TrainContext:
     device: ComputeDevice
     train_loader: DataLoader[Any]
     """Batches of the remaining steps, starting at `state.step`."""
-    validation_loader: DataLoader[Any]
-    validation_samples: int
+    validate: Validate | None
+    """None if there is nothing to validate on."""
     steps_per_epoch: int
     run: Run
     writer: EventLog
     monitor: TrainingMonitor
     classes: Classes
     metric: Metric
-    postprocess: Postprocess
-    """Thresholds and rules of the masks in the validation."""
     should_stop: Callable[[], bool]
     ranks: Ranks
 
@@ -179,18 +176,9 @@ def _end_epoch(state: TrainState, context: TrainContext, learning_rate: float) -
     }
     if memory is not None:
         row["gpu_memory_gib"] = round(memory, 2)
-    if is_validated(epoch, config) and context.validation_samples:
+    if is_validated(epoch, config) and context.validate:
         started = time.monotonic()
-        scores, drawing = validate_model(
-            state.eval_model,
-            context.validation_loader,
-            context.validation_samples,
-            context.device,
-            context.classes,
-            context.metric,
-            context.postprocess,
-            context.ranks,
-        )
+        scores, drawing = context.validate(state.eval_model)
         state.model.train()
         row |= {**scores, "validation_seconds": round(time.monotonic() - started, 1)}
         if context.ranks.is_main:

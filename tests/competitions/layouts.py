@@ -258,6 +258,61 @@ def write_uw_madison_gi(root: Path, rng: np.random.Generator, train: int, test: 
     write_rows(root / "solution.csv", header, rows["test"])
 
 
+def write_hubmap_kidney(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """HuBMAP: slides as TIFF in the three axis orders of the download, tiles or strips, a table of patients."""
+    import tifffile
+
+    rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    patients = []
+    for number in range(train + test):
+        part, id, size = "train" if number < train else "test", _hex_name(rng, 9), (420 + 40 * (number % 3), 380)
+        objects = separate_objects(rng, size, 6, (0.05, 0.08))
+        image = paint(rng, size, [(mask, (200, 90, 160)) for mask in objects])
+        path = root / part / f"{id}.tiff"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match number % 3:
+            case 0:
+                tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64), compression="lzw")
+            case 1:
+                tifffile.imwrite(path, image.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+            case _:
+                tifffile.imwrite(path, image.transpose(2, 0, 1)[None, None], photometric="minisblack")
+        rows[part].append((id, independent_rle(np.any(objects, axis=0), "column")))
+        patients.append((f"{id}.tiff", *size, 60000 + number // 2))
+    header = ("image_file", "width_pixels", "height_pixels", "patient_number")
+    write_rows(root / "HuBMAP-20-dataset_information.csv", header, patients)
+    write_rows(root / "train.csv", ("id", "encoding"), rows["train"])
+    write_rows(root / "sample_submission.csv", ("id", "predicted"), [(id, "") for id, _ in rows["test"]])
+    write_rows(root / "solution.csv", ("id", "predicted"), rows["test"])
+
+
+def write_vesuvius_ink(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
+    """Vesuvius: a folder of 65 slices per fragment, 16-bit TIFF, the ink in the middle ones; masks, an infrared photo."""
+    import tifffile
+
+    rows = []
+    for number in range(train + test):
+        part, size = "train" if number < train else "test", (190 + 20 * number, 300)
+        id = str(number + 1) if number < train else chr(ord("a") + number - train)
+        folder = root / part / id
+        (folder / "surface_volume").mkdir(parents=True)
+        ink = np.any([box_mask(size, rng.uniform((30, 30), (size[0] - 30, 270)), (18, 12)) for _ in range(9)], axis=0)
+        for layer in range(65):
+            values = rng.normal(21000, 1200, size[::-1]) + 14000 * ink * (24 <= layer <= 40)
+            path = folder / "surface_volume" / f"{layer:02}.tif"
+            tifffile.imwrite(path, values.clip(0, 65535).astype(np.uint16))
+        Image.fromarray(np.full(size[::-1], 255, np.uint8)).save(folder / "mask.png")
+        text = independent_rle(ink, "row")
+        if part == "train":
+            Image.fromarray(ink.astype(np.uint8) * 255).save(folder / "inklabels.png")
+            Image.fromarray(np.full(size[::-1], 90, np.uint8)).save(folder / "ir.png")
+            write_rows(folder / "inklabels_rle.csv", ("Id", "Predicted"), [(id, text)])
+        else:
+            rows.append((id, text))
+    write_rows(root / "sample_submission.csv", ("Id", "Predicted"), [(id, "1 1 5 1") for id, _ in rows])
+    write_rows(root / "solution.csv", ("Id", "Predicted"), rows)
+
+
 LAYOUTS: dict[str, Layout] = {
     "nuclei-instances": write_nuclei_instances,
     "tgs-salt": write_tgs_salt,
@@ -267,4 +322,6 @@ LAYOUTS: dict[str, Layout] = {
     "sartorius-cells": write_sartorius_cells,
     "siim-pneumothorax": write_siim_pneumothorax,
     "uw-madison-gi": write_uw_madison_gi,
+    "hubmap-kidney": write_hubmap_kidney,
+    "vesuvius-ink": write_vesuvius_ink,
 }

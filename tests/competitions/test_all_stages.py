@@ -1,8 +1,9 @@
 """Every competition file works from the layout of its download to a scored submission, by the file alone."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,14 @@ import pytest
 
 from pipeline.competition import Competition, load_competition
 from pipeline.data.check import check_data, format_findings, has_errors
-from pipeline.data.folds import make_folds, save_folds
-from pipeline.data.labels import LabelReader, measure_mask_areas
+from pipeline.data.folds import make_folds, read_folds, save_folds
+from pipeline.data.labels import LabelReader
+from pipeline.data.mask_areas import measure_mask_areas
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_training_samples
+from pipeline.data.window_dataset import WindowReader
 from pipeline.evaluation.analysis import read_analysis
 from pipeline.evaluation.observe import LOST_COLUMNS
 from pipeline.evaluation.oof import evaluate_oof
@@ -40,9 +43,19 @@ class Case:
     epochs: int = 12
     train: int = 24
     test: int = 6
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Changed keys of the competition, for smaller images than its own."""
+
+    def competition(self) -> Competition:
+        """The competition with two folds and the solution of its layout."""
+        return changed(load_competition(self.name), folds=2, csv__solution="solution.csv", **self.changes)
 
 
-PACKAGES = {"siim-pneumothorax": ("pydicom",)}
+PACKAGES = {
+    "siim-pneumothorax": ("pydicom",),
+    "hubmap-kidney": ("tifffile", "zarr", "imagecodecs"),
+    "vesuvius-ink": ("tifffile", "zarr"),
+}
 CASES = [
     Case("nuclei-instances", (96, 96), 0.55, epochs=8),
     Case("tgs-salt", (96, 96), 0.7),
@@ -52,6 +65,24 @@ CASES = [
     Case("sartorius-cells", (128, 96), 0.5, epochs=8),
     Case("siim-pneumothorax", (128, 128), 0.8),
     Case("uw-madison-gi", (96, 96), 0.8, epochs=20, train=32, test=8),
+    Case(
+        "hubmap-kidney",
+        (96, 96),
+        0.8,
+        epochs=3,
+        train=8,
+        test=3,
+        changes={"windows__size": (160, 160), "windows__per_image": 20},
+    ),
+    Case(
+        "vesuvius-ink",
+        (64, 64),
+        0.7,
+        epochs=4,
+        train=3,
+        test=2,
+        changes={"windows__size": (64, 64), "windows__per_image": 20, "windows__margin": 16},
+    ),
 ]
 
 
@@ -95,6 +126,9 @@ def check_what_evaluation_leaves(competition: Competition, data: Path, runs: Pat
     for sample in load_training_samples(competition, data):
         if sample.id in found:
             truth = labels.read_truth(sample, instances=False).masks
+            if sample.block is not None:
+                left, top, width, height = WindowReader(competition, labels).region(sample)
+                truth = truth[:, top : top + height, left : left + width]
             masks = np.zeros_like(truth)
             for row in found[sample.id]:
                 masks[row.class_index] |= rle_to_mask(row.rle, truth.shape[1:], rle_format(competition))
@@ -118,7 +152,7 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     require_packages(case.name)
     data, folds_csv, runs = tmp_path / "data", tmp_path / "folds.csv", tmp_path / "runs"
     LAYOUTS[case.name](data, np.random.default_rng(0), case.train, case.test)
-    competition = changed(load_competition(case.name), folds=2, csv__solution="solution.csv")
+    competition = case.competition()
     recipe = small_recipe(case)
 
     findings = check_data(competition, data)
@@ -129,7 +163,8 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     assert train_fold(competition, recipe, data, folds_csv, 0, fold_run(runs, 0))
 
     evaluation, table = evaluate_oof(competition, [recipe], data, folds_csv, [runs], [0], runs)
-    assert len(table) == len({sample.id for sample in samples}) // 2
+    fold_of = read_folds(folds_csv, samples)
+    assert sorted(table.id) == sorted(id for id, fold in fold_of.items() if fold == 0)
     assert len(evaluation.classes) == competition.num_classes
     evaluation.save(runs)
     check_what_evaluation_leaves(competition, data, runs, table)

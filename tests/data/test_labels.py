@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline.competition import Competition
 from pipeline.data import labels as labels_module
 from pipeline.data.instances import label_components, split_touching
-from pipeline.data.labels import LabelReader, measure_mask_areas
+from pipeline.data.labels import LabelReader
+from pipeline.data.mask_areas import measure_mask_areas
 from pipeline.data.rle import mask_to_rle
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.errors import UserError

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from pipeline.data.regions import Regions, measure_regions, merge_runs
-from pipeline.data.rle import mask_to_runs
+from pipeline.data.regions import Regions, measure_regions
+from pipeline.data.rle import mask_to_runs, merge_runs
 
 ORDERS = st.sampled_from(["row", "column"])
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))

@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.competition import Competition
 from pipeline.data.headers import read_headers
 from pipeline.data.mask_csv import read_mask_csv
+from pipeline.data.readers import ImageReader
 from pipeline.data.samples import load_test_samples
 from pipeline.errors import UserError
 from pipeline.inference import submission
@@ -242,13 +243,13 @@ def test_damage_inside_a_jpeg_is_warned_about(predict, data, tmp_path, caplog):
 def test_headers_are_described_before_the_start(competition, data):
     Image.new("RGB", (90, 62)).save(data / "test" / "omega_03.jpg")
     (data / "test" / "omega_02.jpg").write_bytes(BROKEN)
-    headers = read_headers(load_test_samples(competition, data))
+    headers = read_headers(load_test_samples(competition, data), ImageReader())
     assert re.fullmatch(
         r"3 images: 1 of 94×62, 1 of 90×62; 1 headers cannot be read, such as .*omega_02\.jpg", headers.describe()
     )
     (data / "test" / "omega_01.jpg").write_bytes(BROKEN)
     (data / "test" / "omega_03.jpg").write_bytes(BROKEN)
-    headers = read_headers(load_test_samples(competition, data))
+    headers = read_headers(load_test_samples(competition, data), ImageReader())
     assert headers.describe().startswith("3 images: none can be opened; 3 headers cannot be read")
     with pytest.raises(UserError, match="cannot be opened"):
         headers.usual_size()

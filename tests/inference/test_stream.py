@@ -20,10 +20,11 @@ from pipeline.inference.ensemble import Ensemble, EnsembleMember
 from pipeline.inference.overlay import list_images, write_overlays
 from pipeline.inference.postprocess import default_postprocess, make_postprocess
 from pipeline.inference.spool import RowSpool
-from pipeline.inference.stream import Prediction, predict_probabilities, predict_rows, prefetch
+from pipeline.inference.stream import Prediction, predict_probabilities, predict_rows
 from pipeline.inference.submission import write_submission
 from pipeline.metrics import load_metric
 from pipeline.models.classes import Classes
+from pipeline.parallel import prefetch
 from pipeline.paths import fold_run
 from tests.helpers import changed_competition
 from tests.inference.models import CPU, Constant, Redness, Slope

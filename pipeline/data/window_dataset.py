@@ -1,0 +1,127 @@
+"""Windows of large images and of their masks: for training at random, for everything else anywhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pipeline.competition import Competition
+from pipeline.data.augment import Augmentation
+from pipeline.data.dataset import channels_first
+from pipeline.data.labels import LabelReader
+from pipeline.data.masks import Size, resize_mask
+from pipeline.data.samples import Sample
+from pipeline.data.windows import LineRuns, Window, block_window, choose_window, cut_runs
+from pipeline.errors import UserError
+
+_KEPT_IMAGES = 64
+"""Images whose runs stay in memory."""
+
+
+class WindowReader:
+    """Read windows of the images and masks of a competition; whole masks are only held as runs.
+
+    Args:
+        competition: its ``[windows]`` table is used.
+        labels: reads images and masks.
+    """
+
+    def __init__(self, competition: Competition, labels: LabelReader) -> None:
+        assert competition.windows is not None
+        self.config = competition.windows
+        self.labels = labels
+        self._runs: dict[object, tuple[list[np.ndarray], tuple[int, int]]] = {}
+        self._objects: dict[str, list[LineRuns]] = {}
+
+    def region(self, sample: Sample) -> Window:
+        """Return the part of the image that belongs to a sample: all of it, or its block.
+
+        Raises:
+            UserError: the header of the image cannot be read, or the margin leaves nothing of the block.
+        """
+        region = block_window(self.labels.images.size(sample), sample.block, self.config.margin)
+        if min(region.width, region.height) < 1:
+            what = f"has nothing left in {sample.id}, because windows.margin is {self.config.margin}"
+            raise UserError(sample.image, what, "set a smaller windows.margin or fewer windows.blocks")
+        return region
+
+    def read_image(self, sample: Sample, window: Window, size: Size | None = None) -> np.ndarray:
+        """Read a window of an image: (h, w, channels) uint8 at `size` or its own; see `ImageReader.read_window`."""
+        return self.labels.images.read_window(sample, window, size)
+
+    def read_masks(self, sample: Sample, window: Window) -> np.ndarray:
+        """Read a window of the masks of a labeled sample: (classes, h, w) bool.
+
+        Raises:
+            UserError: a mask file cannot be read, or a row is not valid RLE.
+        """
+        runs, shape = self._read_runs(sample)
+        order = self.labels.format.order
+        return np.stack([cut_runs(each, shape, order, window).paint(window.width, window.height) for each in runs])
+
+    def objects(self, sample: Sample) -> list[LineRuns]:
+        """Return the objects of each class in the region of a labeled sample; errors as `read_masks`."""
+        if sample.id not in self._objects:
+            runs, shape = self._read_runs(sample)
+            region = self.region(sample)
+            self._objects[sample.id] = [cut_runs(each, shape, self.labels.format.order, region) for each in runs]
+        return self._objects[sample.id]
+
+    def area(self, sample: Sample) -> float:
+        """Return the fraction of the region that is covered, the mean over the classes, 0 to 1."""
+        region, objects = self.region(sample), self.objects(sample)
+        return sum(runs.area for runs in objects) / (region.width * region.height * len(objects))
+
+    def _read_runs(self, sample: Sample) -> tuple[list[np.ndarray], tuple[int, int]]:
+        if sample.image not in self._runs:
+            if len(self._runs) >= _KEPT_IMAGES:
+                self._runs.clear()
+            self._runs[sample.image] = self.labels.read_runs(sample)
+        return self._runs[sample.image]
+
+
+class WindowDataset(Dataset[Any]):
+    """Augmented training pairs of random windows, indexed by (epoch, index) as `pipeline.data.dataset.TrainDataset`.
+
+    The window depends on seed, epoch and index only, so it does not depend on the number of workers or on a resume.
+
+    Args:
+        samples: what to train on; every sample has a mask.
+        windows: reads the windows.
+        size: (width, height) of the model's input.
+        augmentation: applied to every pair.
+        seed: seed of the choice of the windows.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], windows: WindowReader, size: Size, augmentation: Augmentation, seed: int
+    ) -> None:
+        self.samples = samples
+        self.windows = windows
+        self.size = size
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples) * self.windows.config.per_image
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor] | UserError:
+        """Return image (channels, h, w) and masks (classes, h, w) as `pipeline.data.dataset.TrainDataset` does."""
+        epoch, index = key
+        sample = self.samples[index // self.windows.config.per_image]
+        try:
+            window = self.choose(sample, epoch, index)
+            image = self.windows.read_image(sample, window, self.size)
+            masks = [resize_mask(mask, self.size) for mask in self.windows.read_masks(sample, window)]
+        except UserError as error:
+            return error
+        image, changed = self.augmentation(image, np.stack(masks, axis=-1), epoch, index)
+        return channels_first(image), channels_first(changed)
+
+    def choose(self, sample: Sample, epoch: int, index: int) -> Window:
+        """Choose the window of one pair."""
+        rng, config = np.random.default_rng([self.seed, epoch, index]), self.windows.config
+        objects = self.windows.objects(sample)
+        return choose_window(rng, self.windows.region(sample), config.size, objects, config.objects)

@@ -17,7 +17,7 @@ from pipeline.toml import read_toml_with_base
 
 PixelOrder = Literal["row", "column"]
 """Pixel order of RLE: along the rows (row-major, Carvana) or down the columns (column-major, most others)."""
-MetricName = Literal["dice", "iou", "f_beta", "map_iou", "f_beta_iou"]
+MetricName = Literal["dice", "iou", "f_beta", "dice_hausdorff", "map_iou", "f_beta_iou"]
 
 _FIELD = re.compile(r"{(\w+)}")
 
@@ -329,6 +329,13 @@ class Competition(Config):
             raise ValueError("expected folds = 1, because there is a val folder")
         if self.images.val is None and self.folds < 2:
             raise ValueError("expected folds = 2 or more, or a val folder")
+        return self
+
+    @model_validator(mode="after")
+    def _check_volumes(self) -> "Competition":
+        slices = self.images.slices
+        if self.metric == "dice_hausdorff" and not (slices and slices.offsets and self.csv.rows == "class"):
+            raise ValueError('expected images.slices with offsets, and csv.rows = "class", for this metric of volumes')
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,13 @@ def main(
     """Print the worst images and the mean score."""
     from pipeline.competition import load_competition
     from pipeline.options import parse_data
-    from pipeline.submission.score import describe_scores, save_scores, score_submission, solution_csv
+    from pipeline.submission.score import (
+        describe_scores,
+        save_scores,
+        score_submission,
+        score_submitted_volumes,
+        solution_csv,
+    )
     from pipeline.submission.shapes import solution_shapes
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
@@ -28,6 +34,8 @@ def main(
     if out:
         save_scores(scores, chosen, folder, out)
     print(describe_scores(scores, chosen, file, worst))
+    if chosen.metric == "dice_hausdorff":
+        print(score_submitted_volumes(file, truth, chosen, folder).describe())
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, TiffImageFile
 
+from pipeline.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from pipeline.data.dicom import decode_dicom, dicom_size, is_dicom
 from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
 """Halve an image if its sides are then at least 0.98 of the requested ones (959 for 960); it is resized afterwards."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", *DICOM_SUFFIXES)
+"""Suffixes of the files that are taken from a folder of any images."""
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read. Pillow knows many more, some of which run other programs."""
 MAX_PIXELS = 100_000_000

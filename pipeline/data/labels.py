@@ -60,7 +60,7 @@ class LabelReader:
         """
         if sample.rows is None and len(sample.masks) == 1 and self.num_classes == 1:
             return read_mask(sample.masks[0][1], self.positive)[None]
-        shape = (self.num_classes, *self._shape(sample))
+        shape = (self.num_classes, *self.shape(sample))
         merge = partial(self._merge_objects, sample, shape)
         return self.cache.get(sample, shape, merge) if self.cache else merge()
 
@@ -77,10 +77,10 @@ class LabelReader:
             objects = [[mask] if mask.any() else [] for mask in masks] if instances else []
         else:
             objects = [[] for _ in range(self.num_classes)]
-            for class_index, mask in self._objects(sample, self._shape(sample)):
+            for class_index, mask in self._objects(sample, self.shape(sample)):
                 if (resized := self._to_truth_size(mask)).any():
                     objects[class_index].append(resized)
-            empty = np.zeros(self.truth_size[::-1] if self.truth_size else self._shape(sample), dtype=bool)
+            empty = np.zeros(self.truth_size[::-1] if self.truth_size else self.shape(sample), dtype=bool)
             masks = np.stack([np.logical_or.reduce([empty, *found]) for found in objects])
         if not instances:
             return Truth(masks)
@@ -90,7 +90,7 @@ class LabelReader:
         """Read the masks (h, w) bool of a labeled sample as a submission has them: one per class, or per object."""
         if self.one_object:
             return list(self.read_masks(sample))
-        return [mask for _, mask in self._objects(sample, self._shape(sample))]
+        return [mask for _, mask in self._objects(sample, self.shape(sample))]
 
     def read_runs(self, sample: Sample) -> tuple[list[np.ndarray], Shape]:
         """Read the masks of a labeled sample as runs, of which an image of any size has few.
@@ -101,7 +101,7 @@ class LabelReader:
         Raises:
             UserError: as `read_masks`.
         """
-        height, width = shape = self._shape(sample)
+        height, width = shape = self.shape(sample)
         found: list[list[np.ndarray]] = [[] for _ in range(self.num_classes)]
         for class_index, path in sample.masks:
             found[class_index].append(mask_to_runs(self._read_mask_file(path, shape), self.format.order))
@@ -117,7 +117,8 @@ class LabelReader:
     def _to_truth_size(self, mask: np.ndarray) -> np.ndarray:
         return resize_mask_binary(mask, self.truth_size) if self.truth_size else mask
 
-    def _shape(self, sample: Sample) -> Shape:
+    def shape(self, sample: Sample) -> Shape:
+        """Return the (height, width) of the image of a sample."""
         width, height = self.size or self.images.size(sample)
         return height, width
 

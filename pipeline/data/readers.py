@@ -115,8 +115,7 @@ class ImageReader:
 
         Args:
             sample: the sample.
-            window: the part, in pixels of the file. Beyond the right and lower edge of the image its last pixels are
-                repeated.
+            window: the part, in pixels of the file; it lies inside the image.
             size: (width, height) of the result; None keeps that of the window.
 
         Raises:
@@ -124,15 +123,8 @@ class ImageReader:
         """
         paths = sample.slices or (sample.image,)
         channels = 1 if self.has_slices else self.channels
-        width, height = self.size(sample)
-        inside = Window(
-            window.left, window.top, min(window.width, width - window.left), min(window.height, height - window.top)
-        )
-        parts = [self._scale(self._files.read(path, inside), path, None, channels) for path in paths]
+        parts = [self._scale(self._files.read(path, window), path, None, channels) for path in paths]
         image = _stack(parts, paths)
-        if inside != window:
-            missing = ((0, window.height - inside.height), (0, window.width - inside.width), (0, 0))
-            image = np.pad(image, missing, mode="edge")
         return image if size is None else resize_image(image, size)
 
     def _decode(self, data: bytes, path: Path, channels: int) -> np.ndarray:

@@ -45,6 +45,8 @@ class Sample:
     """The files of its channels, if they are slices of a volume; `image` is one of them."""
     volume: str = ""
     """The volume that it is a slice of."""
+    depth: int = 0
+    """Number of the slice in its volume, from 0."""
     block: Block | None = None
     """The part of the image that it is, if images are divided into blocks."""
 
@@ -87,9 +89,9 @@ def load_training_samples(
     columns, rows = competition.windows.blocks
     parts = [Block(column, row, columns, rows) for row in range(rows) for column in range(columns)]
     return [
-        replace(sample, id=f"{sample.id}#{number}", group=f"{sample.group}#{number}", block=block)
+        replace(sample, id=f"{sample.id}#{block}", group=f"{sample.group}#{block}", block=block)
         for sample in samples
-        for number, block in enumerate(parts)
+        for block in parts
     ]
 
 

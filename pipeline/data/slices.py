@@ -17,6 +17,8 @@ class Stack(NamedTuple):
     """One file per channel."""
     volume: str
     """The values of the other fields of the path."""
+    depth: int = 0
+    """Number of the slice in the volume, from 0."""
 
 
 def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -> dict[Path, Stack]:
@@ -54,7 +56,7 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
         ordered = [slices[number] for number in sorted(slices, key=_rank)]
         for index, path in enumerate(ordered):
             near = [ordered[min(max(index + offset, 0), len(ordered) - 1)] for offset in config.offsets]
-            stacks[path] = Stack(tuple(near), volume)
+            stacks[path] = Stack(tuple(near), volume, index)
     return stacks
 
 

@@ -47,7 +47,7 @@ class TiffPixels:
             if min(self.size) < 1:
                 raise ValueError(f"it claims {self.size[0]} × {self.size[1]} pixels")
             self.dtype = series.dtype
-            self._array = zarr.open_array(series.aszarr(level=0), mode="r")
+            self._array = zarr.open_array(series.aszarr(level=0, read_only=True), mode="r")
         # tifffile would fill parts that are missing with zeros.
         if any(page is None for page in series.pages):
             raise UserError(path, "lacks pages", "download the file again, or remove it")

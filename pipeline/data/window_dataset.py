@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from pipeline.competition import Competition
 from pipeline.data.augment import Augmentation
 from pipeline.data.dataset import channels_first
+from pipeline.data.images import resize_image
 from pipeline.data.labels import LabelReader
 from pipeline.data.masks import Size, resize_mask
 from pipeline.data.samples import Sample
@@ -48,18 +49,39 @@ class WindowReader:
         return region
 
     def read_image(self, sample: Sample, window: Window, size: Size | None = None) -> np.ndarray:
-        """Read a window of an image: (h, w, channels) uint8 at `size` or its own; see `ImageReader.read_window`."""
-        return self.labels.images.read_window(sample, window, size)
+        """Read a window of an image.
+
+        What lies outside of the region is never read, because it may belong to another fold; the last pixels of the
+        region are repeated instead.
+
+        Args:
+            sample: the sample.
+            window: begins in the region of the sample.
+            size: (width, height) of the result; None keeps that of the window.
+
+        Returns:
+            (h, w, channels) uint8.
+
+        Raises:
+            UserError: see `pipeline.data.readers.ImageReader.read_window`.
+        """
+        inside = window.clipped(self.region(sample))
+        image = self.labels.images.read_window(sample, inside)
+        missing = [(0, window.height - inside.height), (0, window.width - inside.width), (0, 0)]
+        image = np.pad(image, missing, mode="edge") if inside != window else image
+        return image if size is None else resize_image(image, size)
 
     def read_masks(self, sample: Sample, window: Window) -> np.ndarray:
-        """Read a window of the masks of a labeled sample: (classes, h, w) bool.
+        """Read a window of the masks of a labeled sample, as `read_image`: (classes, h, w) bool.
 
         Raises:
             UserError: a mask file cannot be read, or a row is not valid RLE.
         """
-        runs, shape = self._read_runs(sample)
+        inside, (runs, shape) = window.clipped(self.region(sample)), self._read_runs(sample)
         order = self.labels.format.order
-        return np.stack([cut_runs(each, shape, order, window).paint(window.width, window.height) for each in runs])
+        masks = np.stack([cut_runs(each, shape, order, inside).paint(inside.width, inside.height) for each in runs])
+        missing = [(0, 0), (0, window.height - inside.height), (0, window.width - inside.width)]
+        return np.pad(masks, missing, mode="edge") if inside != window else masks
 
     def objects(self, sample: Sample) -> list[LineRuns]:
         """Return the objects of each class in the region of a labeled sample; errors as `read_masks`."""

@@ -27,14 +27,13 @@ class Window(NamedTuple):
         """First row after it."""
         return self.top + self.height
 
-    def grown(self, margin: int) -> "Window":
-        """Return the window with `margin` more pixels on each side."""
-        return Window(self.left - margin, self.top - margin, self.width + 2 * margin, self.height + 2 * margin)
-
-    def overlaps(self, other: "Window") -> bool:
-        """Return whether the two share a pixel."""
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+    def clipped(self, region: "Window") -> "Window":
+        """Return the part of the window in a region that it begins in."""
+        return Window(
+            self.left,
+            self.top,
+            min(self.right, region.right) - self.left,
+            min(self.bottom, region.bottom) - self.top,
         )
 
 
@@ -45,6 +44,10 @@ class Block(NamedTuple):
     row: int
     columns: int
     rows: int
+
+    def __str__(self) -> str:
+        """Name the place and the number of the blocks, so that two divisions never have a name in common."""
+        return f"c{self.column + 1}r{self.row + 1}of{self.columns}x{self.rows}"
 
 
 def grid_starts(length: int, side: int, step: int) -> list[int]:

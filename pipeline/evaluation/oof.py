@@ -21,6 +21,7 @@ from pipeline.competition import Competition
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import write_mask_csv
+from pipeline.data.rle import merge_runs
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
 from pipeline.data.window_dataset import WindowReader
@@ -39,6 +40,8 @@ from pipeline.models.checkpoint import read_weights_metadata
 from pipeline.models.device import ComputeDevice
 from pipeline.paths import Run, fold_run, label_cache, oof_csv, oof_masks_csv
 from pipeline.recipe import Recipe
+from pipeline.submission.rows import group_runs
+from pipeline.submission.volumes import score_volumes
 
 
 def evaluate_oof(
@@ -102,7 +105,17 @@ def evaluate_oof(
         table.insert(4 + number, f"score_{name}", summary.scores[:, number])
     write_text(oof_csv(results), table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
     analyze(competition, metric, observer, summary.curves).save(results)
-    return summary.evaluation, table
+    evaluation = summary.evaluation
+    if competition.metric == "dice_hausdorff":
+        known = set(table.id)
+        slices = [sample for sample in samples if sample.id in known]
+        classes = range(competition.num_classes)
+        shapes = {(sample.id, number): labels.shape(sample) for sample in slices for number in classes}
+        grouped = group_runs(oof_masks_csv(results), competition, shapes)
+        runs = {key: merge_runs(parts) for key, parts in grouped.items()}
+        volumes = score_volumes(slices, len(classes), runs, labels.read_runs, competition.csv.order)
+        evaluation = evaluation.model_copy(update={"volumes": volumes})
+    return evaluation, table
 
 
 def load_fold_members(

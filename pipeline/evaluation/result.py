@@ -14,6 +14,7 @@ from pipeline.files import write_text
 from pipeline.inference.postprocess import Postprocess, make_postprocess
 from pipeline.paths import evaluation_json
 from pipeline.recipe import Flip, Recipe, ensemble_name
+from pipeline.submission.volumes import VolumeScore
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Evaluation(Config):
     classes: tuple[ClassResult, ...]
     """One entry for a competition without classes."""
     ensemble: EnsembleResult
+    volumes: VolumeScore | None = None
+    """Score of the volumes, for the metric that needs them, at the default threshold."""
 
     def matches(self, folds: Sequence[int], recipes: Sequence[Recipe], default_threshold: float) -> bool:
         """Return whether these recipes with their flips and threshold, and these folds, were evaluated."""
@@ -103,6 +106,8 @@ class Evaluation(Config):
                 f"{self.ensemble.gain_over_best_recipe.signed()}",
             ]
         lines += [_describe_class(result, self.metric) for result in self.classes]
+        if self.volumes:
+            lines.append(f"at the default threshold, {self.volumes.describe()}")
         return "\n".join([
             *lines,
             f"pixel accuracy: {self.accuracy:.5f}",

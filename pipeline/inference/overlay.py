@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.draw import draw_overlay
-from pipeline.data.images import read_image
+from pipeline.data.images import IMAGE_SUFFIXES, read_image
 from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample
@@ -17,8 +17,6 @@ from pipeline.files import atomic_write
 from pipeline.inference.image_model import ImageModel, load_image_model
 from pipeline.inference.postprocess import binarize
 from pipeline.inference.stream import Prediction, predict_probabilities
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: float | None = None) -> Iterator[Path]:

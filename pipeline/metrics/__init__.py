@@ -51,6 +51,9 @@ def load_metric(competition: Competition) -> Metric:
     match competition.metric:
         case "dice":
             return pixel_metric("dice", "Dice", dice_of_counts)
+        case "dice_hausdorff":
+            # The Dice of slices guides the training and the choices; pipeline.submission.volumes scores volumes.
+            return pixel_metric("dice_hausdorff", "Dice of slices", dice_of_counts)
         case "iou":
             return pixel_metric("iou", "IoU", iou_of_counts)
         case "f_beta":

@@ -1,13 +1,14 @@
 """Functions of a submission's rows."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskRow, read_mask_csv
-from pipeline.data.rle import RleFormat, parse_rle
+from pipeline.data.masks import Shape
+from pipeline.data.rle import RleFormat, parse_rle, rle_format
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import RowKey
 from pipeline.errors import UserError
@@ -60,3 +61,23 @@ def require_known(row: MaskRow, path: Path, keys: Container[RowKey]) -> None:
     """Raise a UserError if a row belongs to none of the images and classes that a submission must have."""
     if row.key not in keys:
         raise UserError(path, f"line {row.line} has the id {row.id!r}, which is no image", "remove the row")
+
+
+def group_runs(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> dict[RowKey, list[np.ndarray]]:
+    """Read the runs of all rows of each (id, class) of a CSV file.
+
+    Args:
+        path: the file.
+        competition: its format is used.
+        shapes: (height, width) of each row.
+
+    Raises:
+        UserError: the file cannot be read, or a row is of no image or is not valid RLE.
+    """
+    rle = rle_format(competition)
+    groups: dict[RowKey, list[np.ndarray]] = {}
+    for row in read_mask_csv(path, submission_format(competition)):
+        require_known(row, path, shapes)
+        height, width = shapes[row.key]
+        groups.setdefault(row.key, []).append(parse_row(row, path, height * width, rle))
+    return groups

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import MaskCsvLookup, MaskRow, read_mask_csv
 from pipeline.data.masks import Shape
-from pipeline.data.rle import expand_runs, rle_format
+from pipeline.data.rle import expand_runs, merge_runs, rle_format
 from pipeline.data.row_format import RowFormat, submission_format
 from pipeline.data.samples import RowKey, load_test_samples
 from pipeline.errors import UserError
@@ -22,7 +22,9 @@ from pipeline.metrics.instances import InstanceMetric
 from pipeline.metrics.pixels import PixelMetric
 from pipeline.parallel import map_parallel
 from pipeline.paths import competition_toml
-from pipeline.submission.rows import count_pixels, parse_row, require_known
+from pipeline.submission.rows import count_pixels, group_runs, require_known
+from pipeline.submission.shapes import expected_shapes
+from pipeline.submission.volumes import VolumeScore, score_volumes
 
 
 def score_submission(
@@ -91,7 +93,7 @@ def _score_instances(
     path: Path, solution: Path, competition: Competition, shapes: Mapping[RowKey, Shape], metric: InstanceMetric
 ) -> Iterator[tuple[RowKey, float]]:
     """Score image by image. All rows of both files are kept in memory."""
-    predicted, true = (_group_rows(file, competition, shapes) for file in (path, solution))
+    predicted, true = (group_runs(file, competition, shapes) for file in (path, solution))
     format = submission_format(competition)
     if missing := [key for key in true if key not in predicted]:
         raise UserError(path, f"has no row for {format.describe_key(*missing[0])}", "predict again")
@@ -110,15 +112,32 @@ def _score_instances(
         yield key, metric.score_objects(labels, len(objects), truth)
 
 
-def _group_rows(path: Path, competition: Competition, shapes: Mapping[RowKey, Shape]) -> dict[RowKey, list[np.ndarray]]:
-    """Read the runs of all rows of each (id, class)."""
-    rle = rle_format(competition)
-    groups: dict[RowKey, list[np.ndarray]] = {}
-    for row in read_mask_csv(path, submission_format(competition)):
-        require_known(row, path, shapes)
-        height, width = shapes[row.key]
-        groups.setdefault(row.key, []).append(parse_row(row, path, height * width, rle))
-    return groups
+def score_submitted_volumes(path: Path, solution: Path, competition: Competition, data: Path) -> VolumeScore:
+    """Score a submission of slices by the metric of volumes. All rows of both files are kept in memory.
+
+    Args:
+        path: the submission.
+        solution: the ground-truth masks in the same format.
+        competition: its metric is that of volumes.
+        data: the data folder; its test images tell which slices are of one volume.
+
+    Raises:
+        UserError: see `score_submission`; or an image of the solution is missing.
+    """
+    shapes = expected_shapes(competition, data, solution)
+    predicted, true = (
+        {key: merge_runs(runs) for key, runs in group_runs(file, competition, shapes).items()}
+        for file in (path, solution)
+    )
+    slices = [sample for sample in load_test_samples(competition, data) if (sample.id, 0) in true]
+    classes = range(competition.num_classes)
+    return score_volumes(
+        slices,
+        competition.num_classes,
+        predicted,
+        lambda sample: ([true[sample.id, number] for number in classes], shapes[sample.id, 0]),
+        competition.csv.order,
+    )
 
 
 def solution_csv(competition: Competition, data: Path) -> Path:

@@ -181,7 +181,7 @@ def write_sartorius_cells(root: Path, rng: np.random.Generator, train: int, test
     write_rows(root / "solution.csv", ("id", "predicted"), solution)
 
 
-def _dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
+def dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
     """Write the pixels (h, w) of a gray DICOM file; further elements by keyword."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
@@ -221,7 +221,7 @@ def write_siim_pneumothorax(root: Path, rng: np.random.Generator, train: int, te
         objects = [(lung, (60, 60, 60)) for lung in lungs] + [(mask, (215, 215, 215)) for mask in masks]
         folder = root / "dicom-images-train" / f"{id}.1" / f"{id}.2" if part == "train" else root / "stage_2_images"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{id}.dcm").write_bytes(_dicom_bytes(paint(rng, size, objects)[..., 0], id))
+        (folder / f"{id}.dcm").write_bytes(dicom_bytes(paint(rng, size, objects)[..., 0], id))
         texts = [
             relative_rle(mask) for mask in (masks if part == "train" else [np.any(masks, axis=0)] if masks else [])
         ]

@@ -26,7 +26,7 @@ from pipeline.evaluation.predict import predict_as_evaluated
 from pipeline.paths import fold_run, oof_masks_csv
 from pipeline.recipe import Recipe
 from pipeline.submission.check import check_submission, reference_ratios
-from pipeline.submission.score import score_submission
+from pipeline.submission.score import score_submission, score_submitted_volumes
 from pipeline.submission.shapes import expected_shapes
 from pipeline.training.fold import train_fold
 from tests.competitions.layouts import LAYOUTS
@@ -181,6 +181,12 @@ def test_from_download_to_score(case: Case, tmp_path: Path) -> None:
     )
     scores = score_submission(out, solution, competition, shapes)
     print(f"{case.name}: {len(scores)} rows, {scores.score.mean():.3f}, trivial {trivial.score.mean():.3f}")
+    if competition.metric == "dice_hausdorff":
+        assert evaluation.volumes is not None
+        volumes = score_submitted_volumes(out, solution, competition, data)
+        print(f"{case.name}: volumes {volumes.score:.3f}, out of fold {evaluation.volumes.score:.3f}")
+        assert min(volumes.score, evaluation.volumes.score) > case.score
+        assert "volumes" in evaluation.describe()
     assert scores.score.mean() > case.score
     assert scores.score.mean() > trivial.score.mean() + 0.2
 
@@ -197,5 +203,7 @@ def test_true_masks_pass_the_check_and_score_one(name: str, tmp_path: Path) -> N
     report = check_submission(solution, competition, shapes, reference_ratios(competition, tmp_path))
     assert report.good, report.describe()
     assert not [warning for warning in report.warnings if "compared masks" in warning.reason], report.describe()
+    if competition.metric == "dice_hausdorff":
+        assert score_submitted_volumes(solution, solution, competition, tmp_path).score == 1
     scores = score_submission(solution, solution, competition, shapes)
     assert scores.score.tolist() == [1.0] * len(scores)

@@ -11,8 +11,9 @@ import tomli_w
 from pipeline.competition import is_pattern
 from pipeline.data.guess.places import Place, Places, find_places, guess_group_pattern, guess_mask_suffixes
 from pipeline.data.guess.tables import MaskTable, find_mask_tables, guess_rle_format
-from pipeline.data.images import image_size
+from pipeline.data.images import image_size, read_bytes
 from pipeline.data.masks import Shape, read_mask_values
+from pipeline.data.readers import decode_values
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.paths import competition_toml
@@ -145,9 +146,25 @@ def _add_images(draft: Draft, places: Places, table: MaskTable | None, shapes: d
         draft.add("suffixes", places.train.suffixes)
     if table and table.with_suffix:
         draft.add("id", "{name}", f"as in {table.path.name}")
+    if peak := _brightest(places.train):
+        draft.add("range", [0, peak], "values that become 0 and 255; the highest one seen")
+        draft.unknown.append("images.range: which values of deep images matter")
     if len(set(shapes.values())) == 1:
         height, width = next(iter(shapes.values()))
         draft.add("size", [width, height], f"of {len(shapes) // 2} images looked at")
+
+
+def _brightest(place: Place) -> int:
+    """Return the highest value of some images with more than 8 bits; 0 if there are none."""
+    peak = 0
+    for file in place.files[:: max(1, len(place.files) // _TRIED_FILES)]:
+        try:
+            values, _ = decode_values(read_bytes(file), file)
+        except UserError:
+            continue
+        if values.dtype != np.uint8:
+            peak = max(peak, int(values.max()))
+    return peak
 
 
 def _add_masks(draft: Draft, places: Places, train: MaskTable | None, rows: str) -> None:

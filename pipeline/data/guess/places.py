@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.competition import is_pattern
+from pipeline.data.images import IMAGE_SUFFIXES
 from pipeline.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _MANY_FOLDERS = 8
 """A folder with this many folders of images has a folder per image."""
 _MASK_WORDS = re.compile(r"mask|label|annot|segm|truth|(^|[_/])gt([_/]|$)", re.IGNORECASE)

@@ -9,7 +9,9 @@ def main(competition: CompetitionOption, recipe: EnsembleOption, data: DataOptio
     from pipeline.options import parse_data
     from pipeline.report.label_audit import write_label_audit
 
-    print(*write_label_audit(load_competition(competition), recipe, parse_data(data, competition)), sep="\n")
+    chosen = load_competition(competition)
+    chosen.require_whole_images("make audit")
+    print(*write_label_audit(chosen, recipe, parse_data(data, competition)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def main(
     from pipeline.submission.shapes import expected_shapes
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
+    chosen.require_whole_images("scripts.compare")
     truth = solution_csv(chosen, folder)
     if not image:
         scores = score_submission(file, truth, chosen, expected_shapes(chosen, folder, sample=truth))

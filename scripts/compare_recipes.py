@@ -17,7 +17,9 @@ def main(
     from pipeline.options import parse_data
     from pipeline.report.recipes_page import write_recipe_comparison
 
-    print(write_recipe_comparison(load_competition(competition), parse_data(data, competition), recipes.split()))
+    chosen = load_competition(competition)
+    chosen.require_whole_images("make compare")
+    print(write_recipe_comparison(chosen, parse_data(data, competition), recipes.split()))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def main(
     from pipeline.overrides import Overrides, load_run_recipe
 
     chosen, number = load_competition(competition), paths.parse_fold(fold)
+    chosen.require_whole_images("make pseudo")
     folder = runs or paths.runs_folder(competition, recipe)
     trained, _ = load_run_recipe(recipe, folder, Overrides(None, None))
     weights = paths.fold_run(folder, number).weights

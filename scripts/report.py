@@ -20,6 +20,7 @@ def main(
     from pipeline.options import parse_data, parse_paths, parse_price
 
     chosen, folder = load_competition(competition), parse_data(data, competition)
+    chosen.require_whole_images("make report")
     if submission:
         from pipeline.report.submission_report import write_submission_report
 

@@ -26,6 +26,8 @@ def main(
 
     with listen(port) as listener:
         model = load_image_model(source)
+        if model.competition:
+            model.competition.require_whole_images("make serve")
         print(f"{address(listener)} (Ctrl-C stops it)", flush=True)
         serve(model, listener)
 

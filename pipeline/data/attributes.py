@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.competition import AttributesConfig, Competition
+from pipeline.competition import Competition
+from pipeline.competition_files import AttributesConfig
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 

@@ -1,15 +1,16 @@
 """Find the images of a competition in its data folder, and where their labels are."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.competition import Competition, is_pattern, template_fields
+from pipeline.competition import Competition
+from pipeline.competition_files import is_pattern
 from pipeline.data.groups import SampleGroups
 from pipeline.data.mask_csv import read_mask_csv
-from pipeline.data.patterns import FoundFile, fill_key, find_files
+from pipeline.data.mask_files import find_masks
+from pipeline.data.patterns import fill_key, find_files
 from pipeline.data.row_format import submission_format, train_format
 from pipeline.data.slices import Stack, stack_slices
 from pipeline.data.windows import Block
@@ -220,7 +221,7 @@ def _list_samples(
     if not files:
         known = "" if is_pattern(place) else f" ({', '.join(competition.images.suffixes)})"
         raise UserError(data / place, f"has no image{known}", f"{_download(competition)}set DATA to the data folder")
-    masks = None if test else _find_masks(competition, data, val)
+    masks = None if test else find_masks(competition, data, val)
     groups = SampleGroups(competition, data)
     stacks: dict[Path, Stack] = {}
     if competition.images.slices:
@@ -249,60 +250,6 @@ def _download(competition: Competition) -> str:
     if competition.slug is None or competition.download is None:
         return ""
     return f"run `make download COMPETITION={competition.name}`, or "
-
-
-class _MaskFiles:
-    """Mask files by the fields that they share with the image."""
-
-    def __init__(self, competition: Competition, files: Sequence[FoundFile], fields: Sequence[str]) -> None:
-        self.fields = fields
-        self.by_key: defaultdict[tuple[str, ...], list[tuple[int, Path]]] = defaultdict(list)
-        for file in files:
-            name = file.fields.get("class")
-            if name is not None and name not in competition.classes:
-                what = f"is of the class {name!r}, which is not one of {', '.join(competition.classes)}"
-                raise UserError(file.path, what, "add it to classes, or remove the file")
-            index = competition.classes.index(name) if name is not None else 0
-            self.by_key[self._key(file.fields)].append((index, file.path))
-
-    def of(self, file: FoundFile) -> tuple[tuple[int, Path], ...]:
-        return tuple(self.by_key.get(self._key(file.fields), ()))
-
-    def _key(self, fields: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(fields[name] for name in self.fields)
-
-
-class _NamedMaskFiles:
-    """Mask files in a folder, named after the image: its stem and one of the suffixes."""
-
-    def __init__(self, folder: Path, suffixes: Sequence[str]) -> None:
-        self.folder = folder
-        self.suffixes = suffixes
-        # List the folder once: one look-up per name is slow on network disks.
-        self.present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-    def of(self, file: FoundFile) -> tuple[tuple[int, Path], ...]:
-        names = (file.path.stem + suffix for suffix in self.suffixes)
-        name = next((name for name in names if name in self.present), None)
-        return ((0, self.folder / name),) if name else ()
-
-
-def _find_masks(competition: Competition, data: Path, val: bool) -> _MaskFiles | _NamedMaskFiles | None:
-    place = competition.masks.val if val else competition.masks.train
-    if place is None:
-        return None
-    if not is_pattern(place):
-        return _NamedMaskFiles(data / place, competition.masks.suffixes)
-    fields = [field for field in template_fields(place) if field != "class"]
-    known = [*template_fields(competition.images.val or "" if val else competition.images.train), "id", "stem", "name"]
-    shared = [field for field in dict.fromkeys(fields) if field in known]
-    if not shared:
-        part = "val" if val else "train"
-        what = f"masks.{part} = {place!r} shares no field with images.{part}"
-        raise UserError(
-            competition_toml(competition.name), what, f"use the same {{field}} in images.{part} and masks.{part}"
-        )
-    return _MaskFiles(competition, find_files(data, place), shared)
 
 
 def _add_csv_rows(competition: Competition, data: Path, samples: Sequence[Sample]) -> list[Sample]:

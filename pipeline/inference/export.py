@@ -57,6 +57,9 @@ def export_model(source: Path, images: Sequence[Path], out: Path, flips: Sequenc
     module = ExportedEnsemble(models, views, ensemble.classes, recipe.model_size).eval()
     strings = {"recipe": recipe_to_toml(recipe), **asdict(metadata), "flips": json.dumps(views)}
     strings["folds"] = json.dumps([one.fold for one in of_folds])
+    if ensemble.classes.image_channels != 3:
+        what = f"takes {ensemble.classes.image_channels} channels, and an export takes RGB"
+        raise UserError(weights[0], what, "predict with `make predict`")
     program_path, card = out.with_suffix(".pt2"), out.with_suffix(".md")
     with ExitStack() as stack:
         onnx_file, program_file = (stack.enter_context(atomic_write(path)) for path in (out, program_path))

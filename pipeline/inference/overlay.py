@@ -39,6 +39,8 @@ def write_overlays(source: Path, images: Sequence[Path], out: Path, threshold: f
     """
     files = list_images(images)
     model = load_image_model(source, threshold)
+    if model.competition:
+        model.competition.require_whole_images("make overlay")
     names = unique_names(files)
     samples = [Sample(id=name, image=file, group=name) for name, file in zip(names, files, strict=True)]
     with model.explain_out_of_memory():

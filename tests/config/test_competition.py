@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from pipeline.competition import (
-    RENAMED_KEYS,
-    Competition,
-    InstancesConfig,
-    MasksConfig,
-    is_pattern,
-    load_competition,
-    template_fields,
-)
+from pipeline.competition import RENAMED_KEYS, Competition, InstancesConfig, load_competition
+from pipeline.competition_files import MasksConfig, is_pattern, template_fields
 from pipeline.errors import UserError
 from tests.helpers import TINY
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.competition import Competition
-from pipeline.competition_files import AttributesConfig
+from pipeline.competition.files import AttributesConfig
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 

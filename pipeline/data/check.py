@@ -13,7 +13,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from pipeline.competition import Competition
-from pipeline.competition_files import is_pattern
+from pipeline.competition.files import is_pattern
 from pipeline.data.examine import ExaminedSample, Examiner, Finding, finding_from_error, relative_name
 from pipeline.data.explain_rle import explain_rle
 from pipeline.data.mask_csv import read_mask_csv

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from pipeline.competition import Competition
-from pipeline.competition_files import GroupsConfig
+from pipeline.competition.files import GroupsConfig
 from pipeline.data.patterns import FoundFile, fill_key
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml

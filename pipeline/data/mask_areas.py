@@ -8,7 +8,7 @@ from tqdm import tqdm
 from pipeline.competition import Competition
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.host import available_cores
 from pipeline.paths import label_cache
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.competition import Competition
-from pipeline.competition_files import is_pattern, template_fields
+from pipeline.competition.files import is_pattern, template_fields
 from pipeline.data.patterns import FoundFile, find_files
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml

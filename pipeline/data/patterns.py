@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.competition import Competition
-from pipeline.competition_files import is_pattern, template_fields
+from pipeline.competition.files import is_pattern, template_fields
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.competition import Competition
-from pipeline.competition_files import is_pattern
+from pipeline.competition.files import is_pattern
 from pipeline.data.groups import SampleGroups
 from pipeline.data.mask_csv import read_mask_csv
 from pipeline.data.mask_files import find_masks

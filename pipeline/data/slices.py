@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.competition_files import SlicesConfig, template_fields
+from pipeline.competition.files import SlicesConfig, template_fields
 from pipeline.data.patterns import FoundFile
 from pipeline.errors import UserError
 

@@ -8,7 +8,7 @@ import torch
 from pipeline.competition import Competition
 from pipeline.data.labels import Truth
 from pipeline.data.samples import Sample
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.evaluation.observe import EXPECTED_LOSS, LOST_COLUMNS, Observer
 from pipeline.evaluation.selection import ensemble_weight_grid
 from pipeline.inference.ensemble import EnsembleMember

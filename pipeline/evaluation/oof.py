@@ -24,7 +24,7 @@ from pipeline.data.mask_csv import write_mask_csv
 from pipeline.data.rle import merge_runs
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.errors import UserError
 from pipeline.evaluation.analysis import analyze
 from pipeline.evaluation.observe import Observer

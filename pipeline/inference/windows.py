@@ -22,7 +22,7 @@ from pipeline.data.labels import LabelReader
 from pipeline.data.masks import Size
 from pipeline.data.rle import rle_format, runs_to_rle
 from pipeline.data.samples import Sample
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.data.windows import RunCollector, Window, blend_weight, grid_starts
 from pipeline.errors import UserError
 from pipeline.host import available_cores

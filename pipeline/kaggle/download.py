@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipeline import paths
 from pipeline.competition import Competition, DownloadFile
-from pipeline.competition_files import is_pattern
+from pipeline.competition.files import is_pattern
 from pipeline.data.csv_records import CSV_SUFFIXES
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, lock, require_space

@@ -17,7 +17,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     "results": ("evaluation", "kaggle"),
     "work": ("training", "inference", "submission"),
     "parts": ("models", "metrics", "data", "synthetic"),
-    "settings": ("recipe", "competition", "competition_files", "stages", "rules", "overrides", "options", "gpu_slots"),
+    "settings": ("recipe", "competition", "stages", "rules", "overrides", "options", "gpu_slots"),
     "places": ("config", "paths", "storage", "weights"),
     "tools": ("files", "errors", "toml", "host", "interrupts", "parallel", "jit", "shard", "cluster"),
 }

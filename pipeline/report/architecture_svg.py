@@ -29,7 +29,7 @@ CHARACTER = 6.7
 LANE = 11
 """Distance of two arrows that pass between the same two boxes."""
 ARROW = 6
-LINES_PER_BOX = 3
+LINES_PER_BOX = 4
 
 COLORS = ("#4477aa", "#aa3377", "#228833", "#b8860b", "#cc4455", "#2a8fa8", "#7a5ca8", "#5f6b2d", "#777777")
 """Colors of the arrows that start on a floor, top floor first; repeated if there are more floors."""

@@ -15,7 +15,7 @@ from pipeline.data.labels import LabelReader
 from pipeline.data.mask_csv import MaskRow
 from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.samples import Sample, load_test_samples, load_training_samples
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.errors import UserError
 from pipeline.evaluation.result import Evaluation
 from pipeline.files import atomic_write

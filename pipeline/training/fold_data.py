@@ -11,7 +11,8 @@ from pipeline.data import dataset
 from pipeline.data.augment import Augmentation
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample
-from pipeline.data.window_dataset import WindowDataset, WindowReader
+from pipeline.data.window_dataset import WindowDataset
+from pipeline.data.window_reader import WindowReader
 from pipeline.errors import UserError
 from pipeline.inference.postprocess import default_postprocess
 from pipeline.metrics import load_metric

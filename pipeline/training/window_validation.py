@@ -9,7 +9,7 @@ from tqdm import tqdm
 from pipeline.data.draw import draw_errors, draw_overlay, tile_images, to_rgb
 from pipeline.data.labels import Truth
 from pipeline.data.samples import Sample
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.data.windows import Window
 from pipeline.inference.ensemble import Ensemble, EnsembleMember
 from pipeline.inference.postprocess import Postprocess, binarize

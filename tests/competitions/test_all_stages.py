@@ -18,7 +18,7 @@ from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_training_samples
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.evaluation.analysis import read_analysis
 from pipeline.evaluation.observe import LOST_COLUMNS
 from pipeline.evaluation.oof import evaluate_oof

@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 from pipeline.competition import RENAMED_KEYS, Competition, InstancesConfig, load_competition
-from pipeline.competition_files import MasksConfig, is_pattern, template_fields
+from pipeline.competition.files import MasksConfig, is_pattern, template_fields
 from pipeline.errors import UserError
 from tests.helpers import TINY
 
@@ -118,7 +118,7 @@ def test_missing_competition_lists_the_others(write):
         ({"beta": 0}, "beta is 0; expected more than 0"),
         (
             {"metric": "accuracy"},
-            "metric is 'accuracy'; expected 'dice', 'iou', 'f_beta', 'map_iou' or 'f_beta_iou'",
+            "metric is 'accuracy'; expected 'dice', 'iou', 'f_beta', 'dice_hausdorff', 'map_iou' or 'f_beta_iou'",
         ),
         ({"instances.min_distance": 0}, "instances.min_distance is 0; expected 1 or more"),
         ({"groups.size": 0}, "groups.size is 0; expected 1 or more"),

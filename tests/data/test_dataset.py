@@ -92,7 +92,7 @@ def test_cached_pairs_equal_pairs_that_are_read(train_set):
 def test_cached_pairs_are_not_read_again(train_set, monkeypatch):
     training = train_set(cache=True)
     training[0, 0]
-    monkeypatch.setattr(dataset, "read_image", None)
+    monkeypatch.setattr(training.labels.images, "read", None)
     training[1, 0]
     with pytest.raises(TypeError):
         training[0, 1]

@@ -15,7 +15,8 @@ from pipeline.data.labels import LabelReader
 from pipeline.data.mask_areas import measure_mask_areas
 from pipeline.data.rle import mask_to_runs
 from pipeline.data.samples import load_training_samples
-from pipeline.data.window_dataset import WindowDataset, WindowReader
+from pipeline.data.window_dataset import WindowDataset
+from pipeline.data.window_reader import WindowReader
 from pipeline.data.windows import (
     Block,
     RunCollector,

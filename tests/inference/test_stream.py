@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.data import readers
 from pipeline.data.labels import LabelReader, Truth
 from pipeline.data.rle import RleFormat, rle_to_mask
 from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.errors import UserError
-from pipeline.inference import stream
 from pipeline.inference.ensemble import Ensemble, EnsembleMember
 from pipeline.inference.overlay import list_images, write_overlays
 from pipeline.inference.postprocess import default_postprocess, make_postprocess
@@ -79,9 +79,9 @@ class TestStream:
 
     def test_a_file_is_read_once_and_decoded_once_per_size(self, competition, data, recipe, small, monkeypatch):
         opened, sizes = [], []
-        read, decode = stream.read_bytes, stream.decode_image
-        monkeypatch.setattr(stream, "read_bytes", lambda path: opened.append(path) or read(path))
-        monkeypatch.setattr(stream, "decode_image", lambda *a: sizes.append(a[2]) or decode(*a))
+        read, decode = readers.read_bytes, readers.decode_image
+        monkeypatch.setattr(readers, "read_bytes", lambda path: opened.append(path) or read(path))
+        monkeypatch.setattr(readers, "decode_image", lambda *a: sizes.append(a[2]) or decode(*a))
         samples = load_test_samples(competition, data)
         for recipes, decoded in (([recipe] * 2, [(64, 48)] * 3), ([recipe, small], [(40, 32), (64, 48)] * 3)):
             opened.clear()

@@ -11,7 +11,7 @@ from pipeline.data.labels import LabelReader
 from pipeline.data.readers import ImageReader
 from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.samples import load_test_samples, load_training_samples
-from pipeline.data.window_dataset import WindowReader
+from pipeline.data.window_reader import WindowReader
 from pipeline.inference.broken import BrokenImages
 from pipeline.inference.ensemble import Ensemble, EnsembleMember
 from pipeline.inference.postprocess import default_postprocess, make_postprocess

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from pipeline.competition_files import is_pattern
+from pipeline.competition.files import is_pattern
 from pipeline.data.guess.places import Place, Places, find_places, guess_group_pattern, guess_mask_suffixes
 from pipeline.data.guess.tables import MaskTable, find_mask_tables, guess_rle_format
 from pipeline.data.images import image_size, read_bytes

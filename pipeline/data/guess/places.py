@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.competition_files import is_pattern
+from pipeline.competition.files import is_pattern
 from pipeline.data.images import IMAGE_SUFFIXES
 from pipeline.errors import UserError
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.competition_files import (
+from pipeline.competition.files import (
     AttributesConfig,
     GroupsConfig,
     ImagesConfig,

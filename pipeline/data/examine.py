@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from pipeline.competition import Competition
-from pipeline.data.images import decode_image, read_bytes
+from pipeline.data.images import decode_image, is_deep, read_bytes
 from pipeline.data.masks import read_mask
 from pipeline.data.readers import ImageReader
 from pipeline.data.rle import count_overlap, mask_to_runs, parse_rle, rle_format
@@ -99,6 +99,9 @@ class Examiner:
                     stray = re.search(r"(\d+) extraneous bytes", complaint)
                     level: Literal["error", "warning"] = "warning" if stray and int(stray[1]) <= _PADDING else "error"
                     self._add(result, level, path, f"is damaged inside ({complaint})", _REFETCH)
+            if self.images.is_plain and is_deep(content):
+                what = "has 16 bits per value, of which 8 are kept, scaled by the image's own maximum"
+                self._add(result, "warning", path, what, "state images.range = [lowest, highest]")
             size = self.images.size(result.sample)
         except UserError as error:
             result.findings.append(finding_from_error(error, self.data))

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -216,6 +216,17 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(path, f"cannot be read ({error.strerror})", read_fix(error)) from None
+
+
+def is_deep(data: bytes) -> bool:
+    """Return whether the bytes are a PNG or TIFF file with more than 8 bits per value, by its header."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data[24:25] == b"\x10"
+    if data[:2] not in (b"II", b"MM"):
+        return False
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=("TIFF",)) as pil_image:
+        return pil_image.mode.startswith(("I", "F"))
+    return False
 
 
 def _orientation(pil_image: Image.Image) -> int:

@@ -32,6 +32,8 @@ from pipeline.data.tiff import TiffPixels, decode_tiff
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
 
+_MAX_WINDOWED_PIXELS = 10_000_000_000
+"""Largest image that is read in windows: 100,000 pixels a side. A file of some bytes can claim more."""
 _OPEN_FILES = 128
 """Files that stay open for windows. A stack of slices has one file per channel."""
 _DEEP_MODES = ("I", "F")
@@ -269,7 +271,12 @@ class _OpenFiles:
             self._files, self._process = OrderedDict(), os.getpid()
         if path not in self._files:
             is_tiff = path.suffix.lower() in TIFF_SUFFIXES
-            self._files[path] = TiffPixels(path, path) if is_tiff else _DecodedPixels(path)
+            pixels: _Pixels = TiffPixels(path, path) if is_tiff else _DecodedPixels(path)
+            width, height = pixels.size
+            if width * height > _MAX_WINDOWED_PIXELS:
+                what = f"claims {width} × {height} pixels; the limit is {_MAX_WINDOWED_PIXELS // 10**6:,} million"
+                raise UserError(path, what, "download it again, or remove it")
+            self._files[path] = pixels
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -172,12 +173,14 @@ class _Task:
         deadline = time.monotonic() + 60 * minutes if minutes is not None else None
         bar = tqdm(total=len(self.samples), initial=len(self.spool.done), desc="predict", unit="img")
         doubts: dict[str, list[float]] = {}
-        predict = predict_window_rows if self.competition.windows else predict_rows
-        rows = predict(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
         smallest = min((member.recipe for member in members), key=lambda recipe: recipe.train.batch_size)
         explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
         # The spool is closed, and its buffer written, before the signal ends the program.
         with catch_stop_signals() as stop:
+            predict = (
+                partial(predict_window_rows, should_stop=stop.is_set) if self.competition.windows else predict_rows
+            )
+            rows = predict(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
             with explain, self.spool, bar, closing(rows):
                 for id, image_rows in rows:
                     self.spool.add(id, image_rows, doubts.pop(id))

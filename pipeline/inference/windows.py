@@ -6,7 +6,7 @@ less of the surroundings near the edge of a window. The rows of pixels that no l
 passed on, as a band.
 """
 
-from collections.abc import Generator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pipeline.competition import Competition
 from pipeline.data.labels import LabelReader
@@ -121,14 +122,22 @@ def predict_window_rows(
     ensemble_weights: Sequence[float] | None,
     watch: ImageWatch,
     doubts: MutableMapping[str, list[float]],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[tuple[str, ImageRows]]:
-    """Predict the rows of samples in windows; see `pipeline.inference.stream.predict_rows`."""
+    """Predict the rows of samples in windows; see `pipeline.inference.stream.predict_rows`.
+
+    An image can take minutes, so `should_stop` is asked after each band: if it says so, nothing more is yielded.
+    """
     windows = WindowReader(competition, LabelReader(competition))
     for sample in samples:
         try:
             masks = BandMasks(competition, postprocess, windows.region(sample))
-            for band in predict_bands(members, sample, windows):
-                masks.add(mean_probability(band.by_member, ensemble_weights))
+            with tqdm(total=windows.region(sample).height, desc=sample.id, unit=" rows", leave=False, delay=2) as bar:
+                for band in predict_bands(members, sample, windows):
+                    masks.add(mean_probability(band.by_member, ensemble_weights))
+                    bar.update(band.window.height)
+                    if should_stop():
+                        return
             rows = masks.rows()
         except UserError as error:
             watch.add_unreadable(sample, error)

@@ -223,6 +223,19 @@ def test_unusual_but_correct_files_have_no_findings(data: Path, competition: Com
     assert check_data(competition, data) == []
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_deep_images_without_a_range_are_warnings(data: Path, competition: Competition, suffix: str) -> None:
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 9000, SIZE[::-1]).astype(np.uint16))
+    (data / IMAGE).unlink()
+    deep.save((data / IMAGE).with_suffix(suffix))
+    chosen = changed_competition(competition, images__suffixes=(".jpg", suffix), images__id="{stem}.jpg")
+    (finding,) = check_data(chosen, data)
+    assert (finding.level, finding.file) == ("warning", f"train/beta_02{suffix}")
+    assert finding.what.startswith("has 16 bits per value")
+    stated = changed_competition(chosen, images__range=(0, 9000))
+    assert check_data(stated, data) == []
+
+
 def test_all_faults_are_reported_at_once(data: Path, competition: Competition) -> None:
     put(IMAGE, b"")(data)
     remove("train_masks/alpha_01_mask.gif")(data)

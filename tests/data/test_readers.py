@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.competition import Competition
+from pipeline.data import readers
 from pipeline.data.images import image_size, read_image
 from pipeline.data.readers import ImageReader, decode_values, scale_values
 from pipeline.data.samples import Sample, load_training_samples
@@ -287,6 +288,14 @@ class TestFaults:
         path.write_bytes(dicom_bytes(DEEP, "1.2.3", Rows=65_000, Columns=65_000))
         with pytest.raises(UserError, match=r"it claims 65000 × 65000 pixels"):
             decode_values(path.read_bytes(), path)
+
+    def test_huge_claims_are_refused_in_windows_too(self, competition, tmp_path, monkeypatch):
+        tifffile = require("tifffile", "zarr")
+        tifffile.imwrite(tmp_path / "a.tif", DEEP)
+        monkeypatch.setattr(readers, "_MAX_WINDOWED_PIXELS", 40 * 50 - 1)
+        chosen = changed(competition, windows={"size": (32, 32)}, masks__may_be_empty=True)
+        with pytest.raises(UserError, match=r"a\.tif: claims 50 × 40 pixels; the limit is"):
+            ImageReader(chosen).size(sample(tmp_path / "a.tif"))
 
     @pytest.mark.parametrize(("package", "name"), [("pydicom", "a.dcm"), ("tifffile", "a.tif"), ("zarr", "a.tif")])
     def test_missing_packages_are_named_with_the_command(self, monkeypatch, tmp_path, package, name):

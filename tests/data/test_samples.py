@@ -163,6 +163,11 @@ def test_groups_and_strata_come_from_a_table(csv_data):
     (csv_data / "meta.csv").write_text("id,patient,organ\na,p1,lung\nb,p1,lung\nc,p2,skin\n")
     samples = load_training_samples(competition, csv_data)
     assert [(sample.group, sample.stratum) for sample in samples] == [("p1", "lung"), ("p1", "lung"), ("p2", "skin")]
+    (csv_data / "meta.csv").write_text(
+        "id,patient,organ\n" + "".join(f"{sample.image.name},{sample.id}x,skin\n" for sample in samples)
+    )
+    by_name = load_training_samples(competition, csv_data)
+    assert [sample.group for sample in by_name] == ["ax", "bx", "cx"], "a table may name files instead of ids"
     (csv_data / "meta.csv").write_text("id,organ\na,lung\n")
     with pytest.raises(UserError, match=r"meta\.csv: has no column 'patient', only id, organ"):
         load_training_samples(competition, csv_data)

@@ -152,3 +152,14 @@ def test_memory_does_not_grow_with_the_height_of_an_image():
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 60_000, "KiB"
+
+
+def test_a_signal_stops_within_an_image(competition_in_windows, data, recipe):
+    chosen = competition_in_windows()
+    asked = []
+    rows = predict_window_rows(
+        [member(Redness(), recipe)], load_test_samples(chosen, data), chosen, default_postprocess(chosen, 0.5), None,
+        BrokenImages(), {}, lambda: asked.append(1) or len(asked) == 2,
+    )  # fmt: skip
+    assert list(rows) == []
+    assert len(asked) == 2

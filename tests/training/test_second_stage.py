@@ -22,7 +22,7 @@ from pipeline.models.zoo import build_model
 from pipeline.paths import Run
 from pipeline.training.fold import train_fold
 from pipeline.training.second_stage import TileDataset, cut_tiles
-from tests.helpers import SIZE, changed_recipe
+from tests.helpers import SIZE, changed_competition, changed_recipe
 from tests.inference.models import CPU
 
 REFINE = {
@@ -52,6 +52,19 @@ def train(competition, refined, data, table, tmp_path):
         return run
 
     return call
+
+
+def test_zero_epochs_leave_the_second_stage_out(recipe):
+    assert changed_recipe(recipe, refine=REFINE | {"epochs": 0}).refine is None
+
+
+def test_windows_refuse_a_second_stage_and_commands_of_whole_images(competition, refined, data, table, tmp_path):
+    chosen = changed_competition(competition, windows={"size": (32, 32)}, masks__may_be_empty=True)
+    with pytest.raises(UserError, match=r"refine: does not support competitions with \[windows\]; .*refine\.epochs=0"):
+        train_fold(chosen, refined, data, table, 0, Run(tmp_path / "run" / "fold0"))
+    with pytest.raises(UserError, match=r"tiny\.toml: has \[windows\], which `make report` does not support"):
+        chosen.require_whole_images("make report")
+    competition.require_whole_images("make report")
 
 
 def last_score(run: Run) -> float:

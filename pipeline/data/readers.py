@@ -36,6 +36,8 @@ _MAX_WINDOWED_PIXELS = 10_000_000_000
 """Largest image that is read in windows: 100,000 pixels a side. A file of some bytes can claim more."""
 _OPEN_FILES = 128
 """Files that stay open for windows. A stack of slices has one file per channel."""
+_DECODED_BYTES = 2_000_000_000
+"""Memory of those that can only be decoded as a whole."""
 _DEEP_MODES = ("I", "F")
 """First letters of Pillow's modes with more than 8 bits."""
 
@@ -112,22 +114,20 @@ class ImageReader:
         image = self._decode(data, path, self.channels)
         return image if size is None else resize_image(image, size)
 
-    def read_window(self, sample: Sample, window: Window, size: Size | None = None) -> np.ndarray:
+    def read_window(self, sample: Sample, window: Window) -> np.ndarray:
         """Read a part of an image without the rest: (h, w, channels) uint8.
 
         Args:
             sample: the sample.
             window: the part, in pixels of the file; it lies inside the image.
-            size: (width, height) of the result; None keeps that of the window.
 
         Raises:
             UserError: see `read_sizes`.
         """
         paths = sample.slices or (sample.image,)
         channels = 1 if self.has_slices else self.channels
-        parts = [self._scale(self._files.read(path, window), path, None, channels) for path in paths]
-        image = _stack(parts, paths)
-        return image if size is None else resize_image(image, size)
+        parts = [(*self._files.read(path, window), path) for path in paths]
+        return _stack([self._scale(values, path, shown, channels) for values, shown, path in parts], paths)
 
     def _decode(self, data: bytes, path: Path, channels: int) -> np.ndarray:
         values, shown = decode_values(data, path)
@@ -217,6 +217,10 @@ class _Pixels(Protocol):
     """The pixels of an open file."""
 
     size: Size
+    shown: tuple[float, float] | None
+    """The range that the header of the file says to show."""
+    nbytes: int
+    """Memory that it holds."""
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Read a window: (height, width, channels)."""
@@ -229,8 +233,9 @@ class _DecodedPixels:
     """The pixels of a file that can only be decoded as a whole; they stay in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._values, _ = decode_values(read_bytes(path), path)
+        self._values, self.shown = decode_values(read_bytes(path), path)
         self.size = (self._values.shape[1], self._values.shape[0])
+        self.nbytes = self._values.nbytes
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Cut out a window."""
@@ -256,15 +261,15 @@ class _OpenFiles:
         with self._lock:
             return self._open(path).size
 
-    def read(self, path: Path, window: Window) -> np.ndarray:
-        """Read a window of a file: (height, width, channels) of its own type."""
+    def read(self, path: Path, window: Window) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """Read a window of a file: (height, width, channels) of its own type, and the range to show."""
         with self._lock:
             pixels = self._open(path)
             width, height = pixels.size
             if window.left + window.width > width or window.top + window.height > height:
                 what = f"is {width}×{height}, and the window {tuple(window)} leaves it"
                 raise UserError(path, what, "give all slices of an image the same size")
-            return pixels.read(*window)
+            return pixels.read(*window), pixels.shown
 
     def _open(self, path: Path) -> _Pixels:
         if self._process != os.getpid():
@@ -277,10 +282,13 @@ class _OpenFiles:
                 what = f"claims {width} × {height} pixels; the limit is {_MAX_WINDOWED_PIXELS // 10**6:,} million"
                 raise UserError(path, what, "download it again, or remove it")
             self._files[path] = pixels
-            if len(self._files) > _OPEN_FILES:
+            while len(self._files) > 1 and self._exceeds_limits():
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)
         return self._files[path]
+
+    def _exceeds_limits(self) -> bool:
+        return len(self._files) > _OPEN_FILES or sum(file.nbytes for file in self._files.values()) > _DECODED_BYTES
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle without the files, for a loader's worker that is started anew."""

@@ -23,6 +23,8 @@ class TiffPixels:
 
     Attributes:
         size: (width, height).
+        shown: None, because TIFF files do not say which values to show.
+        nbytes: 0, because the pixels stay in the file.
         channels: number of channels; the pages of a stack of gray images are channels.
 
     Raises:
@@ -31,6 +33,8 @@ class TiffPixels:
 
     def __init__(self, source: Path | bytes, path: Path) -> None:
         self.path = path
+        self.shown: tuple[float, float] | None = None
+        self.nbytes = 0
         tifffile, zarr = _import(path)
         with explain(path):
             self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)

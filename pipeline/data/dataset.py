@@ -173,7 +173,7 @@ def train_loader(
         generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_init_worker,
+        worker_init_fn=_init_worker if pin_memory else _init_nice_worker,
         prefetch_factor=2 if workers else None,
     )
 
@@ -278,6 +278,12 @@ def _init_worker(_: int) -> None:
         threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     # The workers share the cores; OpenCV's threads on top of them only add contention.
     cv2.setNumThreads(0)
+
+
+def _init_nice_worker(number: int) -> None:
+    """Let the threads of a training on the same cores go first: all of them wait for one that is interrupted."""
+    _init_worker(number)
+    os.nice(10)
 
 
 def _obey_parent(parent: int) -> None:

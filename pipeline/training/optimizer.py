@@ -1,27 +1,25 @@
 """Build the optimizer of a recipe."""
 
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pipeline.models.device import ComputeDevice
 from pipeline.recipe import TrainConfig
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig, device: ComputeDevice) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the optimizer that ``train.optimizer`` names, with the recipe's learning rate and weight decay.
 
     Args:
-        model: the model, on the device.
+        model: the model, on its device.
         config: the recipe's ``[train]`` table.
-        device: Muon iterates in float32 unless the precision is bf16, from then on in this process.
     """
     lr, weight_decay = config.learning_rate, config.weight_decay
     match config.optimizer:
         case "muon":
-            return _build_muon(model, lr, weight_decay, bf16=device.precision == "bf16")
+            return _build_muon(model, lr, weight_decay)
         case "sgd":
             return torch.optim.SGD(
                 model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True
@@ -32,7 +30,40 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: ComputeDevice
             return torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay, fused=True)
 
 
-def _build_muon(model: nn.Module, lr: float, weight_decay: float, *, bf16: bool) -> torch.optim.Optimizer:
+def orthogonalize(
+    matrix: Tensor, steps: int, coefficients: Sequence[tuple[float, float, float]], eps: float = 1e-7, **_: object
+) -> Tensor:
+    """Orthogonalize a matrix by Newton-Schulz iterations on its Gram matrix: ``p(X Xᵀ) X`` for a polynomial p.
+
+    The same polynomial as `timm.optim.muon.zeropower_via_newtonschulz`, which multiplies the whole matrix in every
+    iteration. Here only the first and the last product are of its long side. Computed in float32: in half precision the
+    iteration on the Gram matrix is unstable (https://dao-lab.ai/blog/2026/gram-newton-schulz).
+
+    Args:
+        matrix: (m, n), floating point.
+        steps: number of iterations.
+        coefficients: (a, b, c) of each iteration's polynomial ``a + b G + c G²``; the last one is repeated.
+        eps: lower limit of the norm by which the matrix is divided.
+
+    Returns:
+        (m, n) float32: the singular vectors of `matrix` with singular values between about 0.7 and 1.2.
+    """
+    wide = matrix.mT if matrix.size(0) > matrix.size(1) else matrix
+    wide = wide.float() / wide.float().norm().clamp(min=eps)
+    gram, product = wide @ wide.mT, None
+    for step in range(steps):
+        a, b, c = coefficients[min(step, len(coefficients) - 1)]
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor
+    assert product is not None
+    result = product @ wide
+    return result.mT if matrix.size(0) > matrix.size(1) else result
+
+
+def _build_muon(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """Build Muon: SGD momentum with orthogonalized updates (Newton-Schulz), https://kellerjordan.github.io/posts/muon.
 
     Convolutions are flattened to matrices (filters, channels × height × width). Normalizations, biases and the last
@@ -42,9 +73,7 @@ def _build_muon(model: nn.Module, lr: float, weight_decay: float, *, bf16: bool)
     # Imported here: the import takes a second, and the other optimizers do not need it.
     from timm.optim import muon
 
-    # timm always iterates in bf16, which takes seven times as long as float32 where it is emulated.
-    iterate = partial(muon.zeropower_via_newtonschulz, dtype=torch.bfloat16 if bf16 else torch.float32)
-    muon.zeropower_via_newtonschulz = iterate
+    muon.zeropower_via_newtonschulz = orthogonalize
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     last_layer = next(parameter for parameter in reversed(parameters) if parameter.ndim > 1)
     matrices = [parameter for parameter in parameters if parameter.ndim > 1 and parameter is not last_layer]

@@ -108,7 +108,7 @@ def init_state(
     torch.manual_seed(recipe.seed * 1000 + (-1 if fold == ALL else fold))
     model = build(classes) if build else build_model(recipe.network, classes)
     model = model.to(device.device).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, recipe.train, device)
+    optimizer = build_optimizer(model, recipe.train)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:
         model.compile()

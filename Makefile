@@ -67,7 +67,7 @@ folds train train-all evaluate predict:
 	@$(PYTHON) -m scripts.up_to_date $(STARTED) $^
 score: $(SUBMISSION_CSV) ; $(RUN).score $< $(DATA_OPTIONS) ## score it where the true masks are known
 estimate: .venv/ready ## estimate GPU memory and time of a recipe
-	$(RUN).estimate --competition "$$COMPETITION" --recipe "$$RECIPE" $(SET_OPTIONS)
+	$(RUN).estimate $(DATA_OPTIONS) --recipe "$$RECIPE" $(SET_OPTIONS)
 pseudo: $(TRAINED_FOLD) ## label the test images, or IMG, with FOLD's network for train.pseudo [KEEP=0.9]
 	$(RUN).pseudo $(DATA_OPTIONS) --recipe "$$RECIPE" --fold "$$FOLD" --images "$$IMG" --keep "$${KEEP:-0.9}"
 gain: .venv/ready ; $(RUN).gain "$$FILES" ## difference of two: FILES="before/oof.csv after/oof.csv"

@@ -4,22 +4,31 @@ from typing import Annotated
 
 import typer
 
-from scripts.common import CompetitionOption, RecipeOption, SeedOption, SetOption, run
+from scripts.common import CompetitionOption, DataOption, RecipeOption, SeedOption, SetOption, run
+
+CARVANA_IMAGES = 4070
+"""Training images of a fold of Carvana's full data."""
 
 
 def main(
     recipe: RecipeOption,
     competition: CompetitionOption = "carvana",
-    images: Annotated[int, typer.Option(min=1, help="Training images of a fold.")] = 4070,
+    data: DataOption = "",
+    images: Annotated[
+        int, typer.Option(min=0, help="Training images of a fold; if 0 those of the data, or Carvana's without data.")
+    ] = 0,
     overrides: SetOption = [],  # noqa: B006 - typer needs a list
     seed: SeedOption = "",
 ) -> None:
     """Print operations and memory of a training step, and the estimated time on some GPUs and on CPU cores."""
     from pipeline.competition import load_competition
-    from pipeline.options import parse_overrides
+    from pipeline.data.samples import count_fold_images
+    from pipeline.options import parse_data, parse_overrides
     from pipeline.recipe import load_recipe
 
     chosen, described = load_recipe(recipe, parse_overrides(overrides, seed)), load_competition(competition)
+    folder = parse_data(data, competition)
+    images = images or (count_fold_images(described, folder) if folder.is_dir() else CARVANA_IMAGES)
 
     from pipeline.training.cost import describe_cost
 

@@ -409,7 +409,7 @@ class TestValues:
         "scripts.submit": {"--file": "FILE", "--message": "MSG", "--data": "DATA"},
         "scripts.check": {"--data": "DATA"},
         "scripts.download": {"--data": "DATA"},
-        "scripts.estimate": {"--set": "SET", "--seed": "SEED"},
+        "scripts.estimate": {"--data": "DATA", "--set": "SET", "--seed": "SEED"},
         "scripts.kernel": {"--set": "SET", "--seed": "SEED", "--user": "KAGGLE_USER", "--wheels": "WHEELS"},
         "scripts.account": {},
         "scripts.train": {"--data": "DATA"},

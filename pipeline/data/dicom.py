@@ -1,19 +1,14 @@
 """Read DICOM files with pydicom, an optional package."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.data.optional import explain_decoder
 
 SUFFIXES = (".dcm", ".dicom")
-INSTALL = "install it: .venv/bin/python -m pip install -r requirements-formats.txt"
-"""What to do about a missing optional package."""
-_AGAIN = "download the file again, or remove it"
 
 
 def is_dicom(path: Path) -> bool:
@@ -27,8 +22,10 @@ def dicom_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: see `decode_dicom`.
     """
-    with _explain(path):
-        data_set = _import_pydicom(path).dcmread(path, stop_before_pixels=True)
+    with explain_decoder(path, "DICOM"):
+        import pydicom
+
+        data_set = pydicom.dcmread(path, stop_before_pixels=True)
         return _size(data_set)
 
 
@@ -48,8 +45,9 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
         UserError: pydicom or the package for a compression is not installed, or the file is damaged, has no image or
             several frames.
     """
-    pydicom = _import_pydicom(path)
-    with _explain(path):
+    with explain_decoder(path, "DICOM"):
+        import pydicom
+
         data_set = pydicom.dcmread(io.BytesIO(data))
         width, height = _size(data_set)
         if width * height > max_pixels:
@@ -85,27 +83,3 @@ def _gray_values(values: np.ndarray, data_set: Any) -> tuple[np.ndarray, tuple[f
 
 def _size(data_set: Any) -> tuple[int, int]:
     return int(data_set.Columns), int(data_set.Rows)
-
-
-def _import_pydicom(path: Path) -> Any:
-    try:
-        import pydicom
-    except ImportError:
-        raise UserError(path, "is a DICOM file, but pydicom is not installed", INSTALL) from None
-    return pydicom
-
-
-@contextmanager
-def _explain(path: Path) -> Iterator[None]:
-    """Turn every error of pydicom and of its decoders into a UserError; they have no common base class."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "missing required dependencies" in reason or "missing dependencies" in reason:
-            raise UserError(
-                path, f"is compressed in a way that needs another package ({reason[:300]})", INSTALL
-            ) from None
-        raise UserError(path, f"cannot be read as DICOM ({reason[:300]})", _AGAIN) from None

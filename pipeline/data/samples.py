@@ -96,6 +96,16 @@ def load_training_samples(
     ]
 
 
+def count_fold_images(competition: Competition, data: Path) -> int:
+    """Return the number of training images (or blocks of them) of a fold.
+
+    Raises:
+        UserError: a folder is missing or has no image.
+    """
+    samples = load_training_samples(competition, data, require_masks=False)
+    return len(samples) - (sum(sample.val for sample in samples) or len(samples) // competition.folds)
+
+
 def load_test_samples(competition: Competition, data: Path) -> list[Sample]:
     """List all test images, sorted by path.
 

@@ -1,14 +1,11 @@
 """Read TIFF files of any number of channels and bits, whole or by windows, with tifffile and zarr."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.data.dicom import INSTALL
+from pipeline.data.optional import explain_decoder
 from pipeline.errors import UserError
 
 SUFFIXES = (".tif", ".tiff")
@@ -35,8 +32,10 @@ class TiffPixels:
         self.path = path
         self.shown: tuple[float, float] | None = None
         self.nbytes = 0
-        tifffile, zarr = _import(path)
-        with explain(path):
+        with explain_decoder(path, "TIFF"):
+            import tifffile
+            import zarr
+
             self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
             series = self._file.series[0]
             # An axis that is neither row nor column and longer than 1 holds the channels. Letters can occur twice.
@@ -64,7 +63,7 @@ class TiffPixels:
         if self._channel is not None:
             index[self._channel] = slice(None)
             axes.append(self._channel)
-        with explain(self.path):
+        with explain_decoder(self.path, "TIFF"):
             values = np.asarray(self._array[tuple(index)])
         kept = sorted(axes)
         values = values.transpose([kept.index(axis) for axis in axes])
@@ -90,28 +89,3 @@ def decode_tiff(data: bytes, path: Path, max_pixels: int) -> np.ndarray:
         return pixels.read(0, 0, width, height)
     finally:
         pixels.close()
-
-
-def _import(path: Path) -> tuple[Any, Any]:
-    try:
-        import tifffile
-        import zarr
-    except ImportError as error:
-        raise UserError(path, f"cannot be read, because {error.name} is not installed", INSTALL) from None
-    return tifffile, zarr
-
-
-@contextmanager
-def explain(path: Path) -> Iterator[None]:
-    """Turn every error of tifffile and of its decoders into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "imagecodecs" in reason:
-            raise UserError(path, f"is compressed in a way that needs imagecodecs ({reason[:200]})", INSTALL) from None
-        raise UserError(
-            path, f"cannot be read as TIFF ({reason[:200]})", "download the file again, or remove it"
-        ) from None

@@ -9,8 +9,10 @@ import numpy as np
 
 from pipeline.competition import Competition
 from pipeline.data.masks import Size
+from pipeline.data.rle import rle_format, runs_to_rle
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
+from pipeline.inference.rows import ImageRows
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +81,28 @@ def _list(level: int, title: str, lines: Mapping[str, str]) -> None:
     log.log(level, "%s", "\n  ".join([f"{title}:", *list(lines.values())[:_LISTED], *more]))
 
 
-def fallback_masks(competition: Competition, size: Size) -> np.ndarray:
-    """Return the masks of an image that cannot be predicted.
+def fallback_rows(competition: Competition, size: Size) -> ImageRows:
+    """Return the rows of an image that cannot be predicted. The masks are not painted: they may be giant.
 
     Args:
-        competition: whether masks may be empty, and their plausible area.
+        competition: whether masks may be empty, their plausible area, and the RLE format.
         size: (width, height) of the submitted masks.
 
     Returns:
-        (classes, h, w) bool: empty masks where the competition allows them. Elsewhere an empty mask would void the
-        whole file, so each is a centered box with the proportions of the image, whose area is in the middle of
-        ``masks.area``.
+        A row per class: empty where the competition allows it. Elsewhere an empty mask would void the whole file, so
+        each is a centered box with the proportions of the image, whose area is in the middle of ``masks.area``.
     """
-    width, height = size
-    masks = np.zeros((competition.num_classes, height, width), dtype=bool)
+    format = rle_format(competition)
+    runs = np.zeros((0, 2), dtype=np.int64)
     if not competition.masks.may_be_empty:
         side = (sum(competition.masks.area) / 2) ** 0.5
-        box_height, box_width = max(1, round(height * side)), max(1, round(width * side))
-        top, left = (height - box_height) // 2, (width - box_width) // 2
-        masks[:, top : top + box_height, left : left + box_width] = True
-    return masks
+        # The runs lie along rows or columns.
+        along, across = size if format.order == "row" else size[::-1]
+        length, count = (max(1, round(total * side)) for total in (along, across))
+        first, start = (across - count) // 2, (along - length) // 2
+        if length == along:
+            length, count = along * count, 1
+        starts = (first + np.arange(count)) * along + start
+        runs = np.column_stack([starts, np.full(count, length)])
+    text = runs_to_rle(runs, format)
+    return [(index, text) for index in range(competition.num_classes)]

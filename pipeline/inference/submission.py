@@ -20,10 +20,10 @@ from pipeline.data.row_format import submission_format
 from pipeline.data.samples import Sample, load_submission_samples, read_submission_keys
 from pipeline.files import lock, write_text
 from pipeline.host import git_commit
-from pipeline.inference.broken import BrokenImages, fallback_masks
+from pipeline.inference.broken import BrokenImages, fallback_rows
 from pipeline.inference.ensemble import EnsembleMember, choose_prediction_device, load_ensemble_member
 from pipeline.inference.postprocess import Postprocess, default_postprocess
-from pipeline.inference.rows import ImageRows, RowEncoder
+from pipeline.inference.rows import ImageRows
 from pipeline.inference.shards import join_parts, mark_done, part_rows
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.stream import predict_rows
@@ -67,7 +67,7 @@ def write_submission(
     """Predict the test set with an ensemble of recipes, write the rows and check the file.
 
     Finished rows are kept next to `out` until the file is complete, so an interrupted call resumes. An image that
-    cannot be predicted costs its own row only, which is filled (see `pipeline.inference.broken.fallback_masks`).
+    cannot be predicted costs its own row only, which is filled (see `pipeline.inference.broken.fallback_rows`).
 
     Args:
         competition: describes the data.
@@ -226,11 +226,10 @@ class _Task:
         if len(left) > len(broken.unreadable):
             late = len(left) - len(broken.unreadable)
             log.error("%d of %d images are not predicted; their masks are filled", late, len(self.samples))
-        encoder = RowEncoder(self.competition, self.postprocess)
         rows: dict[Size, ImageRows] = {}
         for sample in left:
             size = self.competition.csv.size or self.competition.images.size
             size = size or self.headers.sizes.get(sample.id) or self.headers.usual_size()
             if size not in rows:
-                rows[size] = encoder.encode(fallback_masks(self.competition, size))
+                rows[size] = fallback_rows(self.competition, size)
             self.spool.filled[sample.id] = rows[size]

@@ -159,14 +159,17 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
 
     Args:
         recipe: the recipe to estimate.
-        images: number of training images of a fold.
+        images: number of training images of a fold; in windows, ``windows.per_image`` of each are seen in an epoch.
         competition: its classes are used; for a code competition also the time limit of the notebook.
     """
     cost = estimate_cost(recipe, classes_of(competition))
+    unit = "images"
+    if competition.windows:
+        images, unit = images * competition.windows.per_image, "windows"
     width, height = recipe.input.size
     scale = relative_step_cost(recipe)
     lines = [
-        f"counted, per image of {width}×{height} and step:",
+        f"counted, per {unit[:-1]} of {width}×{height} and step:",
         f"  parameters                   {cost.parameters / 1e6:.2f} M",
         f"  multiply-adds forward        {cost.forward_flops / cost.batch_size / 2e9:.1f} G",
         f"  operations of a step         {cost.flops / cost.batch_size / 1e12:.3f} T",
@@ -178,12 +181,12 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
         rate = cost.batch_size / cost.seconds(processor)
         duration = _describe_duration(cost, processor, recipe.train.epochs * images, scale)
         fits = "" if cost.memory < processor.memory else "; does not fit"
-        epochs = f"{recipe.train.epochs} epochs of {images} images"
-        lines.append(f"  {processor.name:11} {_round(rate)} images/s at full size; {duration} for {epochs}{fits}")
+        epochs = f"{recipe.train.epochs} epochs of {images} {unit}"
+        lines.append(f"  {processor.name:11} {_round(rate)} {unit}/s at full size; {duration} for {epochs}{fits}")
     refine_cost = estimate_refine_cost(recipe, classes_of(competition)) if recipe.refine else None
     if refine_cost and recipe.refine:
         lines += _describe_refine(refine_cost, recipe.refine, images)
-    if competition.notebook:
+    if competition.notebook and not competition.windows:  # whose number depends on the sizes of the images
         lines += _describe_notebook(cost, refine_cost, recipe, competition.folds, competition.notebook)
     assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])

@@ -111,6 +111,7 @@ def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run,
         log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
         with suppress(OSError):  # a disk that is read only
             run.weights.touch()  # newer than an edited recipe that trains the same, for make
+            _remove_leftovers(run)
         return True
     busy = f"another training of {run.folder.name} is running here"
     with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
@@ -201,9 +202,14 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
     )
     save_weights(run.weights, state.eval_model, recipe, metadata)
     log.info("%s: trained in %s on %s", run.folder, format_duration(state.seconds), hardware)
+    _remove_leftovers(run)
+    return True
+
+
+def _remove_leftovers(run: Run) -> None:
+    """Delete what a finished training needs no more, also for one that was killed right after it wrote its weights."""
     run.checkpoint.unlink(missing_ok=True)
     shutil.rmtree(run.tiles, ignore_errors=True)
-    return True
 
 
 def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:

@@ -8,6 +8,7 @@ from pipeline.competition import Competition
 from pipeline.data.patterns import fill, find_files, fixed_part
 from pipeline.data.row_format import RowFormat
 from pipeline.data.samples import (
+    count_fold_images,
     load_submission_samples,
     load_test_samples,
     load_training_samples,
@@ -227,3 +228,15 @@ def test_missing_data_of_a_download_names_the_command(competition, tmp_path):
         load_training_samples(offered, tmp_path)
     with pytest.raises(UserError, match=r"train: no such folder; set DATA to the folder that contains train/$"):
         load_training_samples(competition, tmp_path)
+
+
+@pytest.mark.parametrize(("folds", "expected"), [(2, 3), (4, 4), (5, 4), (9, 5)])
+def test_images_of_a_fold_are_all_but_those_of_one_part(tmp_path, competition, folds, expected):
+    touch(tmp_path, *[f"train/car_{number:02}.jpg" for number in range(5)])
+    assert count_fold_images(changed_competition(competition, folds=folds), tmp_path) == expected
+
+
+def test_images_of_a_fold_are_those_outside_of_the_val_folder(tmp_path, competition):
+    touch(tmp_path, *[f"train/car_{number:02}.jpg" for number in range(4)], "val/van_01.jpg")
+    folders = {"images__val": "val", "masks__val": "val_masks", "folds": 1}
+    assert count_fold_images(changed_competition(competition, **folders), tmp_path) == 4

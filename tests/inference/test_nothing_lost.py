@@ -18,10 +18,11 @@ from pipeline.competition import Competition
 from pipeline.data.headers import read_headers
 from pipeline.data.mask_csv import read_mask_csv
 from pipeline.data.readers import ImageReader
+from pipeline.data.rle import mask_to_rle, rle_format, rle_to_mask
 from pipeline.data.samples import load_test_samples
 from pipeline.errors import UserError
 from pipeline.inference import submission
-from pipeline.inference.broken import BrokenImagesError, fallback_masks
+from pipeline.inference.broken import BrokenImagesError, fallback_rows
 from pipeline.inference.ensemble import Ensemble
 from pipeline.inference.overlay import write_overlays
 from pipeline.inference.spool import RowSpool
@@ -220,14 +221,23 @@ def test_a_broken_image_is_predicted_from_its_replacement(predict, competition, 
     assert re.search(r"omega_02\.jpg: cannot be decoded .*; predicted from .*data/omega_02\.jpg", caplog.text)
 
 
-def test_fallback_masks_are_empty_where_they_may_be_and_plausible_elsewhere(competition):
-    empty = changed_competition(competition, masks__may_be_empty=True)
-    assert not fallback_masks(empty, SIZE).any()
-    (mask,) = fallback_masks(changed_competition(competition, masks__area=(0.1, 0.3)), (200, 100))
-    rows, columns = np.nonzero(mask)
-    assert mask.mean() == pytest.approx(0.2, abs=0.005)
+@pytest.mark.parametrize("order", ["row", "column"])
+def test_fallback_rows_are_empty_where_they_may_be_and_plausible_elsewhere(competition, order):
+    def mask(size, **changes):
+        changed = changed_competition(competition, csv__order=order, **changes)
+        ((index, text),) = fallback_rows(changed, size)
+        assert index == 0
+        found = rle_to_mask(text, size[::-1], rle_format(changed))
+        assert text == mask_to_rle(found, rle_format(changed)), "runs that touch are one"
+        return found
+
+    assert not mask(SIZE, masks__may_be_empty=True).any()
+    box = mask((200, 100), masks__area=(0.1, 0.3))
+    rows, columns = np.nonzero(box)
+    assert box.mean() == pytest.approx(0.2, abs=0.005)
     assert (rows.min() + rows.max(), columns.min() + columns.max()) == pytest.approx((99, 199), abs=1)
-    assert fallback_masks(changed_competition(competition, masks__area=(0.0, 1e-6)), (2, 2)).sum() == 1
+    assert mask((2, 2), masks__area=(0.0, 1e-6)).sum() == 1
+    assert mask((1, 9), masks__area=(0.9, 1.0)).all()
 
 
 def test_damage_inside_a_jpeg_is_warned_about(predict, data, tmp_path, caplog):

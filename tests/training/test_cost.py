@@ -104,6 +104,18 @@ def test_description_names_every_processor(change, competition):
     assert "Nothing was run" in text
 
 
+def test_windows_are_counted_instead_of_images(change, competition):
+    windowed = changed_competition(
+        competition,
+        windows={"size": (32, 32), "per_image": 7},
+        masks__may_be_empty=True,
+        notebook={"minutes": 540, "images": 5},
+    )
+    text = describe_cost(change(), 100, windowed)
+    assert "epochs of 700 windows" in text
+    assert "images" not in text
+
+
 @pytest.mark.parametrize(("images", "verdict"), [(1000, "within"), (10**9, "over")])
 def test_a_notebook_is_compared_with_its_time_limit(change, competition, images, verdict):
     code_competition = changed_competition(competition, notebook={"minutes": 540, "images": images})

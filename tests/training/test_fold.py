@@ -150,6 +150,16 @@ def test_golden_curve(train):
 
 
 @pytest.mark.slow
+def test_leftovers_of_a_process_that_was_killed_at_its_end_are_deleted(train):
+    run = train()
+    run.checkpoint.write_bytes(b"x")
+    run.tiles.mkdir()
+    train()
+    assert not run.checkpoint.exists()
+    assert not run.tiles.exists()
+
+
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(train, caplog):
     run = train()
     before = run.weights.read_bytes()

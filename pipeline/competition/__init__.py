@@ -172,6 +172,8 @@ class Competition(Config):
             raise ValueError("expected no windows, because objects and another csv.size need whole masks")
         if not self.masks.may_be_empty:
             raise ValueError("expected masks.may_be_empty = true, because windows are binarized one by one")
+        if self.metric == "dice_hausdorff" and self.windows.blocks != (1, 1):
+            raise ValueError("expected no windows.blocks, because this metric needs whole slices")
         return self
 
     @model_validator(mode="after")

@@ -194,7 +194,7 @@ class WindowsConfig(Config):
     per_image: int = Field(default=256, ge=1)
     """Random windows of each training image (or block) and epoch."""
     objects: float = Field(default=0.5, ge=0, le=1)
-    """Fraction of them that show an object."""
+    """Fraction of them that are chosen to show an object; the others may show one too."""
     overlap: float = Field(default=0.25, ge=0, le=0.75)
     """Fraction of a window that the next one covers again in a prediction."""
     blocks: tuple[int, int] = (1, 1)

@@ -20,7 +20,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
     """Return the (width, height) of a DICOM file from its header.
 
     Raises:
-        UserError: see `decode_dicom`.
+        UserError: pydicom is not installed, or the file is damaged or has no image.
     """
     with explain_decoder(path, "DICOM"):
         import pydicom
@@ -30,7 +30,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
 
 
 def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """Decode the values of a DICOM file: rescaled as its header says, with bright for dense (MONOCHROME2).
+    """Decode a DICOM file: apply its rescale slope and intercept; invert MONOCHROME1, so that dense parts are bright.
 
     Args:
         data: the bytes of the file.
@@ -39,11 +39,12 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
 
     Returns:
         Values (h, w, c) of the stored type, or float32 if they are rescaled, with c = 3 for RGB and 1 otherwise; and
-        the range (low, high) that the header asks to show, or that the stored bits can hold.
+        the range (low, high) that the header asks to show (window center and width of gray images with more than 8
+        bits), or that the stored bits can hold.
 
     Raises:
-        UserError: pydicom or the package for a compression is not installed, or the file is damaged, has no image or
-            several frames.
+        UserError: pydicom or the package for a compression is not installed, or the file is damaged, too large, has
+            no image or several frames.
     """
     with explain_decoder(path, "DICOM"):
         import pydicom
@@ -57,7 +58,9 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
         values = data_set.pixel_array
         if int(data_set.SamplesPerPixel) > 1:
             if "YBR" in data_set.PhotometricInterpretation:
-                values = pydicom.pixels.convert_color_space(values, data_set.PhotometricInterpretation, "RGB")
+                from pydicom.pixels.processing import convert_color_space
+
+                values = convert_color_space(values, data_set.PhotometricInterpretation, "RGB")
             return values, (0.0, float(2 ** int(data_set.BitsStored) - 1))
         return _gray_values(values, data_set)
 
@@ -65,20 +68,26 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
 def _gray_values(values: np.ndarray, data_set: Any) -> tuple[np.ndarray, tuple[float, float]]:
     bits, signed = int(data_set.BitsStored), bool(data_set.PixelRepresentation)
     lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if data_set.PhotometricInterpretation == "MONOCHROME1":
+    inverted = data_set.PhotometricInterpretation == "MONOCHROME1"
+    if inverted:
         values = (lowest + highest - values.astype(np.int64)).astype(values.dtype)
     slope, intercept = float(data_set.get("RescaleSlope") or 1), float(data_set.get("RescaleIntercept") or 0)
     if (slope, intercept) != (1, 0):
         values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    shown = (lowest * slope + intercept, highest * slope + intercept)
-    if (
-        values.dtype != np.uint8
-        and data_set.get("WindowCenter") is not None
-        and data_set.get("WindowWidth") is not None
-    ):
-        center, width = (float(np.ravel(data_set[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-        shown = (center - width / 2, center + width / 2)
-    return values[..., None], shown
+    low, high = lowest * slope + intercept, highest * slope + intercept
+    center, width = (_first_number(data_set, name) for name in ("WindowCenter", "WindowWidth"))
+    if values.dtype != np.uint8 and center is not None and width is not None and width > 0:
+        if inverted:
+            center = low + high - center
+        low, high = center - width / 2, center + width / 2
+    return values[..., None], (low, high)
+
+
+def _first_number(data_set: Any, name: str) -> float | None:
+    """Return the value of an element, the first one of several, or None."""
+    value = data_set.get(name)
+    numbers = np.ravel([] if value is None else value)
+    return float(numbers[0]) if len(numbers) else None
 
 
 def _size(data_set: Any) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, TiffImageFile
 
 from pipeline.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from pipeline.data.dicom import decode_dicom, dicom_size, is_dicom
+from pipeline.data.values import scale_values
 from pipeline.errors import UserError, read_fix
 
 TOLERANCE = 0.98
@@ -113,7 +114,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def _dicom_to_rgb(data: bytes, path: Path) -> np.ndarray:
     values, (low, high) = decode_dicom(data, path, MAX_PIXELS)
     if values.dtype != np.uint8 or (low, high) != (0, 255):
-        values = ((values - low) * (255 / max(1e-6, high - low))).clip(0, 255).astype(np.uint8)
+        values = scale_values(values, (low, high))
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values
 
 

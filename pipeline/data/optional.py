@@ -32,6 +32,4 @@ def explain_decoder(path: Path, kind: str) -> Iterator[None]:
         if any(words in reason for words in _MISSING_DECODERS):
             what = f"is compressed in a way that needs another package ({reason})"
             raise UserError(path, what, _INSTALL) from None
-        raise UserError(
-            path, f"cannot be read as {kind} ({reason})", "download the file again, or remove it"
-        ) from None
+        raise UserError(path, f"cannot be read as {kind} ({reason})", "download the file again, or remove it") from None

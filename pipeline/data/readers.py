@@ -27,8 +27,8 @@ from pipeline.data.images import (
 )
 from pipeline.data.masks import Size
 from pipeline.data.samples import Sample
-from pipeline.data.tiff import SUFFIXES as TIFF_SUFFIXES
-from pipeline.data.tiff import TiffPixels, decode_tiff
+from pipeline.data.tiff import TiffPixels, decode_tiff, is_tiff, tiff_size
+from pipeline.data.values import scale_values
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
 
@@ -37,7 +37,7 @@ _MAX_WINDOWED_PIXELS = 10_000_000_000
 _OPEN_FILES = 128
 """Files that stay open for windows. A stack of slices has one file per channel."""
 _DECODED_BYTES = 2_000_000_000
-"""Memory of those that can only be decoded as a whole."""
+"""Bytes of the decoded files of other kinds that one reader keeps in memory."""
 _DEEP_MODES = ("I", "F")
 """First letters of Pillow's modes with more than 8 bits."""
 
@@ -81,24 +81,27 @@ class ImageReader:
 
         Raises:
             UserError: a file cannot be read, has other channels, differs in size from its neighbors, or has more than
-                8 bits without ``images.range``.
+                8 bits and no range, neither ``images.range`` nor one in its header (not if the images are RGB).
         """
         if self.is_plain:
             data = read_bytes(sample.image)
             return [decode_image(data, sample.image, size, on_damage) for size in sizes]
-        if self.has_slices and sample.slices:
-            image = _stack([self._decode(read_bytes(path), path, 1) for path in sample.slices], sample.slices)
-        else:
-            image = self.decode(read_bytes(sample.image), sample.image)
+        paths, channels = (sample.slices, 1) if sample.slices else ((sample.image,), self.channels)
+        image = _stack([self._decode(read_bytes(path), path, channels, on_damage) for path in paths], paths)
         return [image if size is None else resize_image(image, size) for size in sizes]
 
     def size(self, sample: Sample) -> Size:
-        """Return the (width, height) of the image of a sample, from its header.
+        """Return the (width, height) of the image of a sample.
+
+        It is read from the header. In windows, files that are no TIFF are decoded for it, and stay in memory.
 
         Raises:
             UserError: the file is missing, not an image, or too large to be read.
         """
-        return self._files.size(sample.image) if self.in_windows else image_size(sample.image)
+        path = sample.image
+        if self.in_windows:
+            return self._files.size(path)
+        return tiff_size(path) if is_tiff(path) and not self.is_plain else image_size(path)
 
     def decode(self, data: bytes, path: Path, size: Size | None = None) -> np.ndarray:
         """Decode the bytes of one file that belongs to no sample: (h, w, channels) uint8.
@@ -122,15 +125,17 @@ class ImageReader:
             window: the part, in pixels of the file; it lies inside the image.
 
         Raises:
-            UserError: see `read_sizes`.
+            UserError: see `read_sizes`; or the window leaves the image.
         """
         paths = sample.slices or (sample.image,)
         channels = 1 if self.has_slices else self.channels
         parts = [(*self._files.read(path, window), path) for path in paths]
         return _stack([self._scale(values, path, shown, channels) for values, shown, path in parts], paths)
 
-    def _decode(self, data: bytes, path: Path, channels: int) -> np.ndarray:
-        values, shown = decode_values(data, path)
+    def _decode(
+        self, data: bytes, path: Path, channels: int, on_damage: Callable[[str], None] | None = None
+    ) -> np.ndarray:
+        values, shown = decode_values(data, path, on_damage)
         return self._scale(values, path, shown, channels)
 
     def _scale(self, values: np.ndarray, path: Path, shown: tuple[float, float] | None, channels: int) -> np.ndarray:
@@ -154,23 +159,26 @@ class ImageReader:
         raise UserError(path, what, "correct images.channels, or images.slices if each file is one channel")
 
 
-def decode_values(data: bytes, path: Path) -> tuple[np.ndarray, tuple[float, float] | None]:
+def decode_values(
+    data: bytes, path: Path, on_damage: Callable[[str], None] | None = None
+) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Decode the bytes of an image file to the values that it holds; the reader is chosen by the file's ending.
 
     Args:
         data: the bytes.
         path: its name decides; also for messages.
+        on_damage: see `pipeline.data.images.decode_image`.
 
     Returns:
-        (h, w, c) of the file's own type, c = 1 for a gray image, upright; and the range that its header says to show,
-        or None.
+        (h, w, c) of the file's own type, c = 1 for a gray image; and the range (low, high) that its header says to
+        show, or None. Only images of 8 bits are turned upright.
 
     Raises:
         UserError: the file is damaged, too large, or of a kind that needs a package that is not installed.
     """
     if is_dicom(path):
         return decode_dicom(data, path, MAX_PIXELS)
-    if path.suffix.lower() in TIFF_SUFFIXES:
+    if is_tiff(path):
         return decode_tiff(data, path, MAX_PIXELS), None
     with open_image(data, path) as pil_image:
         mode, is_gray = pil_image.mode, pil_image.mode in ("L", "1", "LA")
@@ -182,23 +190,8 @@ def decode_values(data: bytes, path: Path) -> tuple[np.ndarray, tuple[float, flo
             if values is None:
                 raise ValueError("its pixels cannot be decoded")
             return (_array(values) if values.ndim == 2 else cv2.cvtColor(values[..., :3], cv2.COLOR_BGR2RGB)), None
-    image = decode_image(data, path)
+    image = decode_image(data, path, on_damage=on_damage)
     return (image[..., :1] if is_gray else image), None
-
-
-def scale_values(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Map values linearly so that `limits` become 0 and 255: uint8; values outside are clipped, NaN becomes 0."""
-    low, high = limits
-    if values.dtype in (np.uint8, np.uint16):
-        table = np.arange(np.iinfo(values.dtype).max + 1, dtype=np.float64)
-        mapped: np.ndarray = _to_uint8(table, low, high)[values]
-        return mapped
-    return _to_uint8(np.nan_to_num(values.astype(np.float64), copy=False, nan=low), low, high)
-
-
-def _to_uint8(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    scaled: np.ndarray = ((values - low) * (255 / (high - low))).round().clip(0, 255)
-    return scaled.astype(np.uint8)
 
 
 def _array(values: np.ndarray) -> np.ndarray:
@@ -275,10 +268,10 @@ class _OpenFiles:
         if self._process != os.getpid():
             self._files, self._process = OrderedDict(), os.getpid()
         if path not in self._files:
-            is_tiff = path.suffix.lower() in TIFF_SUFFIXES
-            pixels: _Pixels = TiffPixels(path, path) if is_tiff else _DecodedPixels(path)
+            pixels: _Pixels = TiffPixels(path, path) if is_tiff(path) else _DecodedPixels(path)
             width, height = pixels.size
             if width * height > _MAX_WINDOWED_PIXELS:
+                pixels.close()
                 what = f"claims {width} × {height} pixels; the limit is {_MAX_WINDOWED_PIXELS // 10**6:,} million"
                 raise UserError(path, what, "download it again, or remove it")
             self._files[path] = pixels

@@ -43,13 +43,13 @@ class Sample:
     replacement: Path | None = None
     """Another file of a test image, for the case that `image` is broken."""
     slices: tuple[Path, ...] = ()
-    """The files of its channels, if they are slices of a volume; `image` is one of them."""
+    """One file per channel, if the channels are slices of a volume; `image` is one of them."""
     volume: str = ""
     """The volume that it is a slice of."""
     depth: int = 0
     """Number of the slice in its volume, from 0."""
     block: Block | None = None
-    """The part of the image that it is, if images are divided into blocks."""
+    """The block of the image, if ``windows.blocks`` divides it; None for the whole image."""
 
     @property
     def has_label(self) -> bool:
@@ -97,10 +97,10 @@ def load_training_samples(
 
 
 def count_fold_images(competition: Competition, data: Path) -> int:
-    """Return the number of training images (or blocks of them) of a fold.
+    """Return the approximate number of training images (or blocks of them) of a fold, without the table of folds.
 
     Raises:
-        UserError: a folder is missing or has no image.
+        UserError: see `load_training_samples`.
     """
     samples = load_training_samples(competition, data, require_masks=False)
     return len(samples) - (sum(sample.val for sample in samples) or len(samples) // competition.folds)

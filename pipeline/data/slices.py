@@ -26,12 +26,12 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
 
     Args:
         config: which slices are channels.
-        place: the pattern of their paths.
+        place: the pattern of their paths, such as ``images.train``.
         files: all slices.
 
     Returns:
-        File that stands for an image -> its slices. With ``offsets`` each file does, with ``values`` the middle one of
-        the chosen slices.
+        Path -> slices of the image. With ``offsets`` every file is a key, with ``values`` the middle one of the chosen
+        slices.
 
     Raises:
         UserError: a volume lacks a chosen slice, or has one twice.
@@ -42,7 +42,7 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
         slices, number = volumes["/".join(file.fields[field] for field in others)], file.fields[config.field]
         if number in slices:
             what = f"is the same slice as {slices[number].name}"
-            raise UserError(file.path, what, "add a field to images.train that tells them apart")
+            raise UserError(file.path, what, f"add a field to {place} that tells them apart")
         slices[number] = file.path
     stacks = {}
     for volume, slices in volumes.items():
@@ -61,5 +61,5 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
 
 
 def _rank(number: str) -> tuple[int, str]:
-    """Sort 2 before 10; what is no number comes first, by the alphabet."""
+    """Sort numbers by value (2 before 10); other strings come first, in alphabetical order."""
     return (int(number), "") if number.isdecimal() else (-1, number)

@@ -2,13 +2,22 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.data.optional import explain_decoder
 from pipeline.errors import UserError
 
-SUFFIXES = (".tif", ".tiff")
+_SUFFIXES = (".tif", ".tiff")
+_WHITE_IS_ZERO, _PALETTE = 0, 3
+"""Values of the tag PhotometricInterpretation."""
+_AGAIN = "download the file again, or remove it"
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether a file is named like a TIFF file."""
+    return path.suffix.lower() in _SUFFIXES
 
 
 class TiffPixels:
@@ -22,10 +31,10 @@ class TiffPixels:
         size: (width, height).
         shown: None, because TIFF files do not say which values to show.
         nbytes: 0, because the pixels stay in the file.
-        channels: number of channels; the pages of a stack of gray images are channels.
 
     Raises:
-        UserError: tifffile is not installed, or the file is damaged.
+        UserError: tifffile or zarr is not installed, or the file is damaged, has a palette, or has other axes than
+            rows, columns and at most one of channels. The pages of a stack of gray images are channels.
     """
 
     def __init__(self, source: Path | bytes, path: Path) -> None:
@@ -37,23 +46,33 @@ class TiffPixels:
             import zarr
 
             self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
-            series = self._file.series[0]
-            # An axis that is neither row nor column and longer than 1 holds the channels. Letters can occur twice.
-            axes, shape = series.axes, series.shape
-            others = [number for number, axis in enumerate(axes) if axis not in "YX" and shape[number] > 1]
-            if axes.count("Y") != 1 or axes.count("X") != 1 or len(others) > 1:
-                raise ValueError(f"its axes are {axes} with the lengths {list(shape)}")
-            self._row, self._column, self._channel = axes.index("Y"), axes.index("X"), others[0] if others else None
-            self._axes = len(axes)
-            self.channels = 1 if self._channel is None else shape[self._channel]
-            self.size = (shape[self._column], shape[self._row])
-            if min(self.size) < 1:
-                raise ValueError(f"it claims {self.size[0]} × {self.size[1]} pixels")
-            self.dtype = series.dtype
-            self._array = zarr.open_array(series.aszarr(level=0, read_only=True), mode="r")
+            try:
+                series = self._file.series[0]
+                self._examine(series)
+                self._array = zarr.open_array(series.aszarr(level=0, read_only=True), mode="r")
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _examine(self, series: Any) -> None:
+        """Find the axes of the rows, columns and channels, and check that the pixels mean what they seem to."""
+        # An axis that is neither row nor column and longer than 1 holds the channels. Letters can occur twice.
+        axes, shape = series.axes, series.shape
+        others = [number for number, axis in enumerate(axes) if axis not in "YX" and shape[number] > 1]
+        if axes.count("Y") != 1 or axes.count("X") != 1 or len(others) > 1:
+            raise ValueError(f"its axes are {axes} with the lengths {list(shape)}")
+        self._row, self._column, self._channel = axes.index("Y"), axes.index("X"), others[0] if others else None
+        self._axes = len(axes)
+        self.size = (shape[self._column], shape[self._row])
+        if min(self.size) < 1:
+            raise ValueError(f"it claims {self.size[0]} × {self.size[1]} pixels")
         # tifffile would fill parts that are missing with zeros.
         if any(page is None for page in series.pages):
-            raise UserError(path, "lacks pages", "download the file again, or remove it")
+            raise UserError(self.path, "lacks pages", _AGAIN)
+        photometric = series.pages[0].photometric
+        if photometric == _PALETTE:
+            raise UserError(self.path, "has a palette instead of colors", "convert it to gray or RGB")
+        self._is_inverted = photometric == _WHITE_IS_ZERO and series.dtype.kind in "bu"
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Read a window that lies inside the image: (height, width, channels) of the file's type."""
@@ -65,6 +84,10 @@ class TiffPixels:
             axes.append(self._channel)
         with explain_decoder(self.path, "TIFF"):
             values = np.asarray(self._array[tuple(index)])
+        if values.dtype == bool:  # files of 1 bit
+            values = values.astype(np.uint8) * 255
+        if self._is_inverted:
+            values = np.iinfo(values.dtype).max - values
         kept = sorted(axes)
         values = values.transpose([kept.index(axis) for axis in axes])
         return np.ascontiguousarray(values if self._channel is not None else values[..., None])
@@ -74,18 +97,34 @@ class TiffPixels:
         self._file.close()
 
 
+def tiff_size(path: Path) -> tuple[int, int]:
+    """Return the (width, height) of a TIFF file from its header.
+
+    Raises:
+        UserError: see `TiffPixels`.
+    """
+    pixels = TiffPixels(path, path)
+    pixels.close()
+    return pixels.size
+
+
 def decode_tiff(data: bytes, path: Path, max_pixels: int) -> np.ndarray:
     """Decode a TIFF file: (h, w, c) of its own type.
+
+    Args:
+        data: the bytes of the file.
+        path: for messages.
+        max_pixels: number of pixels of the largest image that is decoded.
 
     Raises:
         UserError: it has more than `max_pixels` pixels; see `TiffPixels`.
     """
     pixels = TiffPixels(data, path)
-    width, height = pixels.size
-    if width * height > max_pixels:
-        what = f"claims {width} × {height} pixels; the limit is {max_pixels // 10**6} million"
-        raise UserError(path, what, "state [windows] in the competition's file, or remove it")
     try:
+        width, height = pixels.size
+        if width * height > max_pixels:
+            what = f"claims {width} × {height} pixels; the limit is {max_pixels // 10**6} million"
+            raise UserError(path, what, "state [windows] in the competition's file, or remove it")
         return pixels.read(0, 0, width, height)
     finally:
         pixels.close()

@@ -1,17 +1,19 @@
 """Read windows of large images and of their masks."""
 
+from pathlib import Path
+
 import numpy as np
 
 from pipeline.competition import Competition
 from pipeline.data.images import resize_image
 from pipeline.data.labels import LabelReader
-from pipeline.data.masks import Size
+from pipeline.data.masks import Shape, Size
 from pipeline.data.samples import Sample
 from pipeline.data.windows import LineRuns, Window, block_window, cut_runs
 from pipeline.errors import UserError
 
-_KEPT_IMAGES = 64
-"""Images whose runs stay in memory."""
+_KEPT_BYTES = 500_000_000
+"""Memory for the runs of masks; each process of a data loader has its own reader."""
 
 
 class WindowReader:
@@ -26,8 +28,9 @@ class WindowReader:
         assert competition.windows is not None
         self.config = competition.windows
         self.labels = labels
-        self._runs: dict[object, tuple[list[np.ndarray], tuple[int, int]]] = {}
+        self._runs: dict[Path, tuple[list[np.ndarray], Shape]] = {}
         self._objects: dict[str, list[LineRuns]] = {}
+        self._bytes = 0
 
     def region(self, sample: Sample) -> Window:
         """Return the part of the image that belongs to a sample: all of it, or its block.
@@ -77,21 +80,35 @@ class WindowReader:
         return np.pad(masks, missing, mode="edge") if inside != window else masks
 
     def objects(self, sample: Sample) -> list[LineRuns]:
-        """Return the objects of each class in the region of a labeled sample; errors as `read_masks`."""
+        """Return the objects of each class of a labeled sample, with coordinates in its region.
+
+        Raises:
+            UserError: see `read_masks`.
+        """
         if sample.id not in self._objects:
             runs, shape = self._read_runs(sample)
             region = self.region(sample)
-            self._objects[sample.id] = [cut_runs(each, shape, self.labels.format.order, region) for each in runs]
+            objects = [cut_runs(each, shape, self.labels.format.order, region) for each in runs]
+            self._make_room(sum(each.line.nbytes * 3 for each in objects))
+            self._objects[sample.id] = objects
         return self._objects[sample.id]
 
     def area(self, sample: Sample) -> float:
-        """Return the fraction of the region that is covered, the mean over the classes, 0 to 1."""
+        """Return the fraction of the region that is covered, the mean over the classes, 0 to 1; errors as `objects`."""
         region, objects = self.region(sample), self.objects(sample)
         return sum(runs.area for runs in objects) / (region.width * region.height * len(objects))
 
-    def _read_runs(self, sample: Sample) -> tuple[list[np.ndarray], tuple[int, int]]:
+    def _read_runs(self, sample: Sample) -> tuple[list[np.ndarray], Shape]:
         if sample.image not in self._runs:
-            if len(self._runs) >= _KEPT_IMAGES:
-                self._runs.clear()
-            self._runs[sample.image] = self.labels.read_runs(sample)
+            runs, shape = self.labels.read_runs(sample)
+            self._make_room(sum(each.nbytes for each in runs))
+            self._runs[sample.image] = runs, shape
         return self._runs[sample.image]
+
+    def _make_room(self, size: int) -> None:
+        """Forget everything if `size` bytes more would exceed the limit."""
+        if self._bytes + size > _KEPT_BYTES:
+            self._runs.clear()
+            self._objects.clear()
+            self._bytes = 0
+        self._bytes += size

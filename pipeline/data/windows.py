@@ -1,4 +1,4 @@
-"""Windows: parts of images that are too large to be resized or held in memory. Pure functions."""
+"""Windows: parts of images that are too large to be resized or held in memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Window(NamedTuple):
         return self.top + self.height
 
     def clipped(self, region: "Window") -> "Window":
-        """Return the part of the window in a region that it begins in."""
+        """Return the intersection with a region that contains the upper left corner of the window."""
         return Window(
             self.left,
             self.top,
@@ -38,7 +38,10 @@ class Window(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One of equal parts of an image, which belong to different folds where there are fewer images than folds."""
+    """A cell of a grid that divides an image; each is a group of its own when images are split into folds.
+
+    Columns and rows count from 0.
+    """
 
     column: int
     row: int
@@ -61,7 +64,7 @@ def grid_starts(length: int, side: int, step: int) -> list[int]:
 
 
 def blend_weight(size: tuple[int, int]) -> np.ndarray:
-    """Return the weight of each pixel of a window where windows overlap: (h, w) float32, 1 in the center.
+    """Return the weight of each pixel of a window of `size` = (width, height): (h, w) float32, 1 in the center.
 
     A Gaussian with a standard deviation of an eighth of each side, as nnU-Net uses
     (https://doi.org/10.1038/s41592-020-01008-z), never below 1e-3, so that every pixel counts.
@@ -111,7 +114,10 @@ def cut_runs(runs: np.ndarray, shape: tuple[int, int], order: PixelOrder, window
         runs: (n, 2) int64: 0-based start and length of each run, sorted and disjoint.
         shape: (h, w) of the mask.
         order: pixel order of the runs.
-        window: what of the mask to return; it may leave the mask.
+        window: the part to return; it may extend beyond the mask.
+
+    Returns:
+        The runs in the window, with coordinates in it.
     """
     length = shape[1] if order == "row" else shape[0]
     first_line, last_line = (window.top, window.bottom) if order == "row" else (window.left, window.right)
@@ -139,11 +145,15 @@ def choose_window(
 
     Args:
         rng: random numbers.
-        region: where the window lies; smaller than the window, it is in the upper left of it.
+        region: part of the image to choose from; if it is smaller than the window, the window begins at its upper
+            left corner.
         size: (width, height) of the window.
-        objects: the objects of each class in the region.
+        objects: the objects of each class, with coordinates in the region.
         probability: that the window shows a pixel of an object. A class is chosen first, so that rare ones are seen
             as often as frequent ones, then one of its pixels, and then its place in the window.
+
+    Returns:
+        The window, in pixels of the image.
     """
     width, height = size
     room = max(0, region.width - width), max(0, region.height - height)
@@ -178,7 +188,7 @@ def block_window(size: tuple[int, int], block: Block | None, margin: int) -> Win
 
 
 class RunCollector:
-    """Collect the runs of a mask that arrives row by row, as those of the whole mask.
+    """Compute the runs of a mask from blocks of rows, from top to bottom; the result is that of the whole mask.
 
     Memory grows with the number of runs, not with that of pixels.
 

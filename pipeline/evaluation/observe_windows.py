@@ -32,7 +32,7 @@ def observe_windows(
 ) -> Generator[tuple[str, ImageRows]]:
     """Predict the samples of a fold and measure them, as `Observer.observe` does with whole images.
 
-    Distances to the true edge do not look beyond a band.
+    Distances to the true edge are computed within each band, so pixels near its border can get a larger one.
 
     Args:
         observer: receives the measurements.

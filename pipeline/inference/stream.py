@@ -110,7 +110,8 @@ def predict_probabilities(
             it, their error is raised.
         expected_size: (width, height) that every image must have.
         images: reads the images; as RGB if None.
-        unflipped: return also the probabilities without flips, where all members know them and one has several flips.
+        unflipped: return also the probabilities without flips, if every member predicts the unflipped view and at
+            least one predicts others.
 
     Raises:
         UserError: a file cannot be decoded, or has another size than its labels or than `expected_size`.

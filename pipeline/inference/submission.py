@@ -177,15 +177,18 @@ class _Task:
         explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
         # The spool is closed, and its buffer written, before the signal ends the program.
         with catch_stop_signals() as stop:
-            predict = (
-                partial(predict_window_rows, should_stop=stop.is_set) if self.competition.windows else predict_rows
-            )
+
+            def should_stop() -> bool:
+                return stop.is_set() or (deadline is not None and time.monotonic() > deadline)
+
+            windowed = partial(predict_window_rows, should_stop=should_stop)
+            predict = windowed if self.competition.windows else predict_rows
             rows = predict(members, left, self.competition, self.postprocess, ensemble_weights, broken, doubts)
             with explain, self.spool, bar, closing(rows):
                 for id, image_rows in rows:
                     self.spool.add(id, image_rows, doubts.pop(id))
                     bar.update()
-                    if stop.is_set() or (deadline and time.monotonic() > deadline):
+                    if should_stop():
                         break
             stop.raise_if_set()
         broken.log_damaged()

@@ -6,9 +6,10 @@ less of the surroundings near the edge of a window. The rows of pixels that no l
 passed on, as a band.
 """
 
-from collections.abc import Callable, Generator, MutableMapping, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.competition import Competition
+from pipeline.data.headers import require_size
 from pipeline.data.labels import LabelReader
 from pipeline.data.masks import Size
 from pipeline.data.rle import rle_format, runs_to_rle
@@ -33,6 +35,8 @@ from pipeline.inference.postprocess import Postprocess, binarize, upsample
 from pipeline.inference.rows import ImageRows
 from pipeline.inference.stream import ImageWatch, mean_probability
 from pipeline.parallel import prefetch
+
+log = logging.getLogger(__name__)
 
 
 class Band(NamedTuple):
@@ -55,13 +59,15 @@ def predict_bands(
         members: the models; the smallest of their batch sizes is used.
         sample: the sample.
         windows: reads the windows.
-        unflipped: return also the probabilities without flips, where all members know them and one has several flips.
+        unflipped: return also the probabilities without flips, if every member predicts the unflipped view and at
+            least one predicts others.
 
     Yields:
         Bands without gaps from the first to the last row of the region.
 
     Raises:
-        UserError: a file cannot be read.
+        UnreadableImageError: the file cannot be read.
+        UserError: the probabilities of a model are not finite.
     """
     region, (width, height) = windows.region(sample), windows.config.size
     steps = [max(1, round(side * (1 - windows.config.overlap))) for side in (width, height)]
@@ -70,13 +76,13 @@ def predict_bands(
     compare = unflipped and can_compare_flips(members)
     canvases = [_Canvas(region.width, (width, height)) for _ in members]
     plain = [_Canvas(region.width, (width, height)) for _ in members] if compare else []
-    with closing(_predict_windows(members, sample, windows, places)) as predicted:
+    with closing(_predict_windows(members, sample, windows, places, compare)) as predicted:
         for row, top in enumerate(tops):
             for left in lefts:
                 means, views = next(predicted)
                 for canvas, mean in zip(canvases, means, strict=True):
                     canvas.add(mean, left)
-                for canvas, view in zip(plain, views, strict=False):
+                for canvas, view in zip(plain, views, strict=True):
                     canvas.add(view, left)
             finished = (tops[row + 1] if row + 1 < len(tops) else region.height) - top
             yield Band(
@@ -114,6 +120,10 @@ class _Canvas:
         return result
 
 
+class UnreadableImageError(UserError):
+    """An image cannot be read; all other errors of a prediction concern more than one image."""
+
+
 def predict_window_rows(
     members: Sequence[EnsembleMember],
     samples: Sequence[Sample],
@@ -124,26 +134,72 @@ def predict_window_rows(
     doubts: MutableMapping[str, list[float]],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[tuple[str, ImageRows]]:
-    """Predict the rows of samples in windows; see `pipeline.inference.stream.predict_rows`.
+    """Predict the rows of each sample in windows, in order.
 
-    An image can take minutes, so `should_stop` is asked after each band: if it says so, nothing more is yielded.
+    Args:
+        members: the models.
+        samples: what to predict.
+        competition: its windows, image size, classes and RLE format are used.
+        postprocess: thresholds, minimum areas and rules.
+        ensemble_weights: weights of the members, with sum 1; equal weights if None.
+        watch: receives samples whose files cannot be read, which are then left out.
+        doubts: receives the expected loss of Dice of each class, by the id of the sample, before its rows are yielded.
+        should_stop: called after each band, because an image can take minutes; if it returns True, the current image
+            is discarded and the generator ends.
+
+    Yields:
+        The id of a sample and its (index of the class, RLE) rows.
+
+    Raises:
+        UserError: the probabilities of a model are not finite.
     """
     windows = WindowReader(competition, LabelReader(competition))
+
+    def predict(sample: Sample) -> BandMasks | None:
+        """Return the masks, or None if the sample cannot be read."""
+        try:
+            return predict_file(sample)
+        except UnreadableImageError as error:
+            if sample.replacement is not None:
+                log.warning("%s: %s; predicted from %s", error.where, error.what, sample.replacement)
+                return predict(sample.replaced())
+            watch.add_unreadable(sample, error)
+            return None
+
+    def predict_file(sample: Sample) -> BandMasks:
+        with _explain_reading():
+            size, region = windows.labels.images.size(sample), windows.region(sample)
+            if competition.images.size is not None:
+                require_size(sample, size, competition.images.size)
+        masks = BandMasks(competition, postprocess, region)
+        with tqdm(total=region.height, desc=sample.id, unit=" rows", leave=False, delay=2) as bar:
+            for band in predict_bands(members, sample, windows):
+                masks.add(mean_probability(band.by_member, ensemble_weights))
+                bar.update(band.window.height)
+                if should_stop():
+                    raise _StoppedError
+        return masks
+
     for sample in samples:
         try:
-            masks = BandMasks(competition, postprocess, windows.region(sample))
-            with tqdm(total=windows.region(sample).height, desc=sample.id, unit=" rows", leave=False, delay=2) as bar:
-                for band in predict_bands(members, sample, windows):
-                    masks.add(mean_probability(band.by_member, ensemble_weights))
-                    bar.update(band.window.height)
-                    if should_stop():
-                        return
-            rows = masks.rows()
-        except UserError as error:
-            watch.add_unreadable(sample, error)
-            continue
-        doubts[sample.id] = masks.doubts()
-        yield sample.id, rows
+            masks = predict(sample)
+        except _StoppedError:
+            return
+        if masks is not None:
+            doubts[sample.id] = masks.doubts()
+            yield sample.id, masks.rows()
+
+
+class _StoppedError(Exception):
+    """The prediction is to stop within an image."""
+
+
+@contextmanager
+def _explain_reading() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UnreadableImageError(error.where, error.what, error.fix) from None
 
 
 class BandMasks:
@@ -198,14 +254,22 @@ def _move_up(values: Tensor, rows: int) -> Tensor:
 
 
 def _predict_windows(
-    members: Sequence[EnsembleMember], sample: Sample, windows: WindowReader, places: Sequence[Window]
+    members: Sequence[EnsembleMember],
+    sample: Sample,
+    windows: WindowReader,
+    places: Sequence[Window],
+    unflipped: bool,
 ) -> Generator[tuple[list[Tensor], list[Tensor]]]:
-    """Yield the probabilities of each window at its own size: per member (classes, h, w), with and without flips."""
+    """Yield the probabilities of each window at its own size, per member (classes, h, w) float32 on the CPU.
+
+    First the means over the flips, then, if `unflipped`, those without flips; otherwise nothing.
+    """
     sizes = list({member.recipe.model_size for member in members})
     width, height = windows.config.size
 
     def read(place: Window) -> dict[Size, np.ndarray]:
-        return {size: windows.read_image(sample, place, size) for size in sizes}
+        with _explain_reading():
+            return {size: windows.read_image(sample, place, size) for size in sizes}
 
     threads = available_cores()
     batch_size = min(member.recipe.train.batch_size for member in members)
@@ -218,6 +282,6 @@ def _predict_windows(
             inputs = (torch.from_numpy(batches[member.recipe.model_size]) for member in members)
             predicted = [member.ensemble.predict(batch) for member, batch in zip(members, inputs, strict=True)]
             means = [upsample(mean, (height, width)).cpu() for mean, _ in predicted]
-            views = [upsample(view, (height, width)).cpu() for _, view in predicted if view is not None]
+            views = [upsample(view, (height, width)).cpu() for _, view in predicted if unflipped and view is not None]
             for number in range(len(chunk)):
                 yield [maps[number] for maps in means], [maps[number] for maps in views]

@@ -17,7 +17,7 @@ def hausdorff_distance(first: np.ndarray, second: np.ndarray) -> float:
 
     Args:
         first: (d, h, w) bool.
-        second: (d, h, w) bool.
+        second: bool, of the same shape.
 
     Returns:
         0 to 1; 1 if one of the masks is empty, NaN if both are.
@@ -41,10 +41,10 @@ def _farthest(mask: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> fl
 
 @dataclass(frozen=True)
 class VolumeMeasures:
-    """What the metric knows of one class of one volume."""
+    """Measures of one class of one volume."""
 
     dice: float
-    """Sum of the Dice of the slices of which a mask is not empty."""
+    """Sum of the Dice of the slices where the predicted or the true mask is not empty."""
     slices: int
     """Number of these slices."""
     distance: float
@@ -52,7 +52,7 @@ class VolumeMeasures:
 
 
 def measure_volume(predicted: np.ndarray, true: np.ndarray) -> VolumeMeasures:
-    """Measure a predicted volume (d, h, w) bool against the ground truth."""
+    """Measure a predicted volume (d, h, w) bool against the ground truth of the same shape."""
     overlap, area, true_area = (mask.sum(axis=(1, 2)) for mask in (predicted & true, predicted, true))
     counted = (area + true_area) > 0
     dice = dice_of_counts(overlap, area, true_area)[counted]
@@ -65,12 +65,13 @@ def combine_volumes(dice: np.ndarray, slices: np.ndarray, distances: np.ndarray)
     Slices of a class that are empty in both masks do not count, nor do such volumes.
 
     Args:
-        dice: (..., n) sums, see `VolumeMeasures`.
-        slices: (..., n).
-        distances: (..., n), with NaN for volumes that do not count.
+        dice: (..., n) float64, sums, see `VolumeMeasures`.
+        slices: (..., n) numbers of slices.
+        distances: (..., n) float64, with NaN for volumes that do not count.
 
     Returns:
-        (...) float64: 0.4 × mean Dice + 0.6 × (1 − mean distance). A mean of nothing is 1, or a distance of 0.
+        (...) float64: 0.4 × mean Dice + 0.6 × (1 − mean distance). If no slice counts, the mean Dice is 1; if no
+            volume counts, the mean distance is 0.
     """
     counted = ~np.isnan(distances)
     total, volumes = slices.sum(axis=-1), counted.sum(axis=-1)

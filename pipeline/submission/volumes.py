@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.data.masks import Shape
 from pipeline.data.rle import runs_to_mask
 from pipeline.data.samples import RowKey, Sample
-from pipeline.metrics.volumes import combine_volumes, measure_volume
+from pipeline.metrics.volumes import DICE_WEIGHT, DISTANCE_WEIGHT, combine_volumes, measure_volume
 
 _RESAMPLES = 2000
 
@@ -20,19 +20,23 @@ class VolumeScore(Config):
     """The score of volumes, with its 95 % confidence interval (bootstrap over groups)."""
 
     score: float
+    """From `combine_volumes`, 0 to 1."""
     low: float
+    """Bounds of the interval."""
     high: float
     dice: float
-    """Mean over the slices and classes of which a mask is not empty."""
+    """Mean over the slices and classes where the predicted or the true mask is not empty."""
     distance: float
     """Mean Hausdorff distance over volumes and classes, as a fraction of the volume's diagonal."""
     volumes: int
+    """Number of volumes."""
 
     def describe(self) -> str:
         """Describe it in one line."""
         return (
-            f"{self.volumes} volumes: 0.4 × Dice + 0.6 × (1 − distance) = {self.score:.5f}, 95 % confidence interval "
-            f"{self.low:.5f} to {self.high:.5f}; Dice {self.dice:.5f}, Hausdorff distance {self.distance:.5f}"
+            f"{self.volumes} volumes: {DICE_WEIGHT} × Dice + {DISTANCE_WEIGHT} × (1 − distance) = {self.score:.5f}, "
+            f"95 % confidence interval {self.low:.5f} to {self.high:.5f}; "
+            f"Dice {self.dice:.5f}, Hausdorff distance {self.distance:.5f}"
         )
 
 
@@ -48,9 +52,15 @@ def score_volumes(
     Args:
         samples: the slices.
         classes: number of classes.
-        predicted: (id, index of the class) -> runs (n, 2) int64.
+        predicted: (id, index of the class) -> runs (n, 2) int64, for every slice and class.
         true: returns the runs of each class of a slice, and its shape (h, w).
         order: pixel order of the runs.
+
+    Returns:
+        The score over all volumes and classes.
+
+    Raises:
+        ValueError: the slices of a volume differ in size.
     """
     volumes: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:

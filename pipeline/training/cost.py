@@ -38,7 +38,7 @@ class Processor:
     memory: float
     """Bytes."""
     step_seconds: float = 0.0
-    """What a step of any size takes besides."""
+    """Constant overhead of a step in seconds."""
 
 
 GPUS = (
@@ -186,7 +186,7 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
     refine_cost = estimate_refine_cost(recipe, classes_of(competition)) if recipe.refine else None
     if refine_cost and recipe.refine:
         lines += _describe_refine(refine_cost, recipe.refine, images)
-    if competition.notebook and not competition.windows:  # whose number depends on the sizes of the images
+    if competition.notebook and not competition.windows:  # the number of predictions depends on the sizes of the images
         lines += _describe_notebook(cost, refine_cost, recipe, competition.folds, competition.notebook)
     assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])

@@ -35,22 +35,24 @@ def orthogonalize(
 ) -> Tensor:
     """Orthogonalize a matrix by Newton-Schulz iterations on its Gram matrix: ``p(X Xᵀ) X`` for a polynomial p.
 
-    The same polynomial as `timm.optim.muon.zeropower_via_newtonschulz`, which multiplies the whole matrix in every
-    iteration. Here only the first and the last product are of its long side. Computed in float32: in half precision the
-    iteration on the Gram matrix is unstable (https://dao-lab.ai/blog/2026/gram-newton-schulz).
+    The same polynomial as `timm.optim.muon.zeropower_via_newtonschulz`, which multiplies the (m, n) matrix in every
+    iteration. Here only the first and the last product involve it; all others are (m, m), or (n, n) if n < m. Computed
+    in float32, because the iteration is unstable in half precision (https://dao-lab.ai/blog/2026/gram-newton-schulz).
 
     Args:
         matrix: (m, n), floating point.
         steps: number of iterations.
         coefficients: (a, b, c) of each iteration's polynomial ``a + b G + c G²``; the last one is repeated.
         eps: lower limit of the norm by which the matrix is divided.
+        _: further arguments of timm's function, which are left at their defaults and ignored.
 
     Returns:
         (m, n) float32: the singular vectors of `matrix` with singular values between about 0.7 and 1.2.
     """
     wide = matrix.mT if matrix.size(0) > matrix.size(1) else matrix
     wide = wide.float() / wide.float().norm().clamp(min=eps)
-    gram, product = wide @ wide.mT, None
+    gram = wide @ wide.mT
+    product: Tensor | None = None
     for step in range(steps):
         a, b, c = coefficients[min(step, len(coefficients) - 1)]
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
@@ -59,7 +61,7 @@ def orthogonalize(
         if step + 1 < steps:
             gram = factor @ gram @ factor
     assert product is not None
-    result = product @ wide
+    result: Tensor = product @ wide
     return result.mT if matrix.size(0) > matrix.size(1) else result
 
 
@@ -73,7 +75,8 @@ def _build_muon(model: nn.Module, lr: float, weight_decay: float) -> torch.optim
     # Imported here: the import takes a second, and the other optimizers do not need it.
     from timm.optim import muon
 
-    muon.zeropower_via_newtonschulz = orthogonalize
+    # timm has no parameter for it. It stays replaced in this process.
+    muon.zeropower_via_newtonschulz = orthogonalize  # type: ignore[assignment]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     last_layer = next(parameter for parameter in reversed(parameters) if parameter.ndim > 1)
     matrices = [parameter for parameter in parameters if parameter.ndim > 1 and parameter is not last_layer]

@@ -40,8 +40,8 @@ class TileDataset(Dataset[Any]):
     """Augmented tiles, indexed by (epoch, index) as `pipeline.data.dataset.TrainDataset`.
 
     Args:
-        folder: what `cut_tiles` wrote.
-        augmentation: applied to every tile; colors change, codes of logits do not.
+        folder: the folder that `cut_tiles` wrote.
+        augmentation: its color transforms apply to the image channels, its geometric ones also to logits and masks.
     """
 
     def __init__(self, folder: Path, augmentation: Augmentation) -> None:
@@ -57,7 +57,7 @@ class TileDataset(Dataset[Any]):
         epoch, index = key
         image, masks = self._images[index], self._masks[index]
         channels = image.shape[-1] - masks.shape[-1]
-        # The codes move and bend as the masks do.
+        # Geometric transforms apply to the codes of the logits as to masks.
         maps = np.concatenate([image[..., channels:], masks], axis=-1)
         colors, maps = self.augmentation(np.ascontiguousarray(image[..., :channels]), maps, epoch, index)
         codes = maps[..., : masks.shape[-1]]

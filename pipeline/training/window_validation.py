@@ -37,7 +37,7 @@ def validate_in_windows(
     postprocess: Postprocess,
     ranks: Ranks,
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Compute what `pipeline.training.validation.validate_model` does, from counts of pixels that add up over windows.
+    """Compute the metric and the pixel accuracy of the validation images, from histograms summed over bands.
 
     Args:
         model: the model; it is put into evaluation mode.
@@ -49,6 +49,9 @@ def validate_in_windows(
         metric: metric of the competition.
         postprocess: its thresholds are used.
         ranks: the processes that validate.
+
+    Returns:
+        The scores as `pipeline.training.validation.validate_model` names them, and a drawing (h, w, 3) uint8.
     """
     model.eval()
     member = EnsembleMember(Ensemble([model], ("none",), device, classes), recipe)

@@ -16,8 +16,9 @@ from PIL import Image
 from pipeline.competition import Competition
 from pipeline.data import readers
 from pipeline.data.images import image_size, read_image
-from pipeline.data.readers import ImageReader, decode_values, scale_values
+from pipeline.data.readers import ImageReader, decode_values
 from pipeline.data.samples import Sample, load_training_samples
+from pipeline.data.values import scale_values
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
 from tests.competitions.layouts import dicom_bytes
@@ -150,6 +151,57 @@ class TestFormats:
         assert np.array_equal(
             decode_values(path.read_bytes(), path)[0][..., 0], limits.min + limits.max - stored.astype(int)
         )
+
+    def test_an_inverted_dicom_shows_what_its_window_shows(self, tmp_path):
+        """The window of the header is that of the stored values, which MONOCHROME1 shows dark for large."""
+        require("pydicom")
+        shown = []
+        for kind in ("MONOCHROME1", "MONOCHROME2"):
+            path = tmp_path / f"{kind}.dcm"
+            elements = {"WindowCenter": 30_000, "WindowWidth": 20_000, "RescaleSlope": 0.5, "RescaleIntercept": 9}
+            path.write_bytes(dicom_bytes(DEEP, "1.2.3", PhotometricInterpretation=kind, **elements))
+            shown.append(read_image(path)[..., 0].astype(int))
+        assert np.abs(shown[0] - (255 - shown[1])).max() <= 1
+        assert len(np.unique(shown[0])) > 2
+
+    @pytest.mark.parametrize("width", [0, -5])
+    def test_a_window_without_width_is_ignored(self, tmp_path, width):
+        require("pydicom")
+        path = tmp_path / "a.dcm"
+        path.write_bytes(dicom_bytes(DEEP, "1.2.3", WindowCenter=5, WindowWidth=width))
+        assert decode_values(path.read_bytes(), path)[1] == (0, 65535)
+
+    def test_tiff_of_one_bit_and_with_white_as_zero(self, tmp_path):
+        tifffile = require("tifffile", "zarr", "imagecodecs")
+        path, mask = tmp_path / "a.tif", DEEP.mean() < DEEP
+        tifffile.imwrite(path, mask, photometric="minisblack")
+        assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], mask * np.uint8(255))
+        tifffile.imwrite(path, DEEP, photometric="miniswhite")
+        assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], 65535 - DEEP)
+
+    def test_a_tiff_with_a_palette_is_refused(self, tmp_path):
+        require("tifffile", "zarr")
+        path = tmp_path / "a.tif"
+        Image.fromarray((DEEP // 256).astype(np.uint8)).convert("P").save(path)
+        with pytest.raises(UserError, match=r"a\.tif: has a palette instead of colors; convert it to gray or RGB"):
+            decode_values(path.read_bytes(), path)
+
+    def test_the_size_of_a_tiff_that_pillow_cannot_read(self, images, tmp_path):
+        tifffile = require("tifffile", "zarr")
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((7, 9, 5), np.uint16), photometric="minisblack", planarconfig="contig")
+        assert images(channels=5, range=(0, 9)).size(sample(path)) == (9, 7)
+
+    def test_damage_is_reported_whatever_the_channels(self, images, tmp_path):
+        path = tmp_path / "a.jpg"
+        Image.fromarray((COLORS // 256).astype(np.uint8)).resize((200, 160)).save(path, quality=95)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+        path.write_bytes(content)
+        for channels in (1, 3):
+            found: list[str] = []
+            images(channels=channels).read_sizes(sample(path), [None], found.append)
+            assert len(found) == 1, channels
 
     def test_compressed_dicom(self, tmp_path):
         require("pydicom", "pylibjpeg", "openjpeg")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pipeline.data.readers import ImageReader
 from pipeline.data.rle import rle_format, rle_to_mask
 from pipeline.data.samples import load_test_samples, load_training_samples
 from pipeline.data.window_reader import WindowReader
+from pipeline.errors import UserError
 from pipeline.inference.broken import BrokenImages
 from pipeline.inference.ensemble import Ensemble, EnsembleMember
 from pipeline.inference.postprocess import default_postprocess, make_postprocess
@@ -101,6 +103,45 @@ def test_a_broken_image_costs_its_own_row(competition_in_windows, data, recipe):
     rows = predict_window_rows([member(Redness(), recipe)], samples, chosen, postprocess, None, broken, {})
     assert [id for id, _ in rows] == [samples[0].id, samples[2].id]
     assert list(broken.unreadable) == [samples[1].id]
+
+
+def test_a_broken_image_is_predicted_from_its_replacement(competition_in_windows, data, recipe):
+    chosen = competition_in_windows()
+    samples = load_test_samples(chosen, data)
+    copy = data / "copy.jpg"
+    copy.write_bytes(samples[1].image.read_bytes())
+    whole = samples[1].image.read_bytes()
+
+    def predict(samples):
+        broken = BrokenImages()
+        postprocess = default_postprocess(chosen, 0.5)
+        rows = dict(predict_window_rows([member(Redness(), recipe)], samples, chosen, postprocess, None, broken, {}))
+        assert not broken.unreadable
+        return rows
+
+    expected = predict(samples)
+    samples[1].image.write_bytes(whole[:300])
+    samples[1] = replace(samples[1], replacement=copy)
+    assert predict(samples) == expected
+
+
+def test_an_image_of_another_size_than_the_competition_states_is_refused(competition_in_windows, data, recipe):
+    chosen = changed_competition(competition_in_windows(), images__size=(10, 10))
+    samples, broken = load_test_samples(chosen, data), BrokenImages()
+    postprocess = default_postprocess(chosen, 0.5)
+    assert not list(predict_window_rows([member(Redness(), recipe)], samples, chosen, postprocess, None, broken, {}))
+    assert len(broken.unreadable) == len(samples)
+    assert "all images of this competition are 10×10" in broken.unreadable[samples[0].id]
+
+
+def test_an_error_of_the_model_is_not_taken_for_a_broken_image(competition_in_windows, data, recipe):
+    chosen = competition_in_windows()
+    rows = predict_window_rows(
+        [member(Constant(float("nan")), recipe)], load_test_samples(chosen, data), chosen,
+        default_postprocess(chosen, 0.5), None, BrokenImages(), {},
+    )  # fmt: skip
+    with pytest.raises(UserError, match="not finite"):
+        list(rows)
 
 
 def test_a_block_is_predicted_from_its_own_pixels(competition_in_windows, data, recipe):

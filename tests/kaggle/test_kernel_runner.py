@@ -13,7 +13,7 @@ import pytest
 from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
-from pipeline.data.rle import mask_to_rle, rle_to_mask
+from pipeline.data.rle import rle_to_mask
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import predict_as_evaluated
 from pipeline.inference.broken import fallback_rows

@@ -46,7 +46,7 @@ GPUS = (
     Processor("A100 80 GB", 312e12, 2.0e12, 80 * GIB),
     Processor("H200", 790e12, 4.3e12, 139 * GIB),
 )
-CPU = Processor("2 CPU cores", 0.9e12, 20e9, float("inf"), step_seconds=0.08)
+CPU = Processor("2 CPU cores", 1.35e12, 30e9, float("inf"), step_seconds=0.03)
 """Cores of a server with fast bf16 instructions. Fitted, with the utilizations below, to measured trainings."""
 COMPUTE_UTILIZATION = 0.4
 """Assumed fraction of the peak operations that the convolutions of a UNet reach."""

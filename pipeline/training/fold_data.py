@@ -44,10 +44,15 @@ def build_train_set(
 ) -> dataset.TrainDataset | WindowDataset:
     """Build the training pairs of the first stage: whole images, or windows where the competition has them.
 
-    Pairs of images are kept in memory where decoding and training share the same cores.
+    Pairs of images are kept in memory where decoding and training share the same cores, if they fit.
 
-    Raises:
-        UserError: the recipe has a second stage, which windows do not support.
+    Args:
+        competition: its windows and channels are used.
+        recipe: its input size, augmentation and seed are used.
+        train: the training images of the fold; every one has a label.
+        labels: reads images and masks.
+        device: what the model trains on.
+        ranks: the processes that train.
     """
     augmentation = Augmentation(recipe.augment, recipe.seed, is_rgb=competition.images.is_rgb)
     if competition.windows:
@@ -78,7 +83,16 @@ def build_validation(
     device: ComputeDevice,
     ranks: Ranks,
 ) -> Validate | None:
-    """Return the function that validates a model, in this process on its part of the images; None without images."""
+    """Return the function that validates a model; None without images.
+
+    Args:
+        competition: its metric, classes and windows are used.
+        recipe: its input and batch size are used.
+        validation: the validation images of all ranks; every one has a label.
+        labels: reads images and masks.
+        device: device of the model.
+        ranks: the processes that validate, each a part of the images.
+    """
     if not validation:
         return None
     part = validation[ranks.rank :: ranks.world_size]

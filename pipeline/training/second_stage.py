@@ -86,6 +86,12 @@ def init_second_stage(
         device: the device.
         fold: the fold.
         ranks: the processes that train; the main one cuts the tiles.
+
+    Returns:
+        The state, whose `complete` adds the first network, and the tiles.
+
+    Raises:
+        UserError: a file cannot be read.
     """
     assert recipe.refine is not None
     coarse, _, metadata = load_weights(run.coarse.weights)
@@ -137,21 +143,21 @@ def cut_tiles(
     batches = [[(0, number) for number in numbers[start:][:batch_size]] for start in numbers[::batch_size]]
     loader = train_loader(dataset, batches, workers, device.is_cuda)
     count, side, index = len(samples) * config.tiles, config.tile, 0
-    partial = folder.with_name(f".{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     files: list[np.memmap[Any, Any]] = []
     for images, masks in tqdm(iterate(loader), total=len(loader), desc="tiles", unit="batch", leave=False):
         with torch.inference_mode(), device.autocast():
             logits = model.coarse_logits(to_device(images, device))
         unsure = (logits.abs() < _UNSURE_LOGIT).any(dim=1).cpu().numpy()
         arrays = (batch.permute(0, 2, 3, 1).cpu() for batch in (images, logits, masks))
-        for image, maps, mask, doubt in zip(*arrays, unsure, strict=True):
+        for image, maps, mask, is_unsure in zip(*arrays, unsure, strict=True):
             if not files:
                 depth = image.shape[-1] + maps.shape[-1]
                 shapes = [(count, side, side, channels) for channels in (depth, mask.shape[-1])]
-                files = [_create(path, shape) for path, shape in zip(_files(partial), shapes, strict=True)]
-            for top, left in _choose_corners(mask.numpy(), doubt, config, np.random.default_rng([0, index])):
+                files = [_create(path, shape) for path, shape in zip(_files(unfinished), shapes, strict=True)]
+            for top, left in _choose_corners(mask.numpy(), is_unsure, config, np.random.default_rng([0, index])):
                 window = np.s_[top : top + side, left : left + side]
                 files[0][index, ..., : image.shape[-1]] = image[window]
                 files[0][index, ..., image.shape[-1] :] = encode_logits(maps[window]).round().to(torch.uint8)
@@ -159,7 +165,7 @@ def cut_tiles(
                 index += 1
     for file in files:
         file.flush()
-    partial.replace(folder)
+    unfinished.replace(folder)
     log.info("%s: %d tiles of %d images", folder, count, len(samples))
 
 

@@ -22,11 +22,13 @@ def main(
 ) -> None:
     """Print operations and memory of a training step, and the estimated time on some GPUs and on CPU cores."""
     from pipeline.competition import load_competition
-    from pipeline.data.samples import count_fold_images
     from pipeline.options import parse_data, parse_overrides
     from pipeline.recipe import load_recipe
 
     chosen, described = load_recipe(recipe, parse_overrides(overrides, seed)), load_competition(competition)
+
+    from pipeline.data.samples import count_fold_images
+
     folder = parse_data(data, competition)
     images = images or (count_fold_images(described, folder) if folder.is_dir() else CARVANA_IMAGES)
 

@@ -1,5 +1,6 @@
 """Score a model on its validation images at their native size, during a training."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -69,12 +70,24 @@ def validate_model(
             results.append((metric.score(masks, truth), float((masks == true).double().mean())))
         bar.update()
     bar.close()
-    scores, accuracies = zip(*ranks.gather(results), strict=True)
-    by_class = np.mean(scores, axis=0)
-    result = {metric.name: float(by_class.mean()), "accuracy": float(np.mean(accuracies))}
-    if classes.names:
-        result |= {f"{metric.name}/{name}": float(value) for name, value in zip(classes.names, by_class, strict=True)}
+    result = mean_scores(ranks.gather(results), metric.name, classes)
     return result, tile_images([row for _, row in sorted(ranks.gather(rows), key=itemgetter(0))])
+
+
+def mean_scores(results: Sequence[tuple[np.ndarray, float]], name: str, classes: Classes) -> dict[str, float]:
+    """Return the means over images as `validate_model` does.
+
+    Args:
+        results: the scores of the classes (classes,) float64, and the pixel accuracy, of each image.
+        name: name of the metric.
+        classes: classes of the model.
+    """
+    scores, accuracies = zip(*results, strict=True)
+    by_class = np.mean(scores, axis=0)
+    means = {name: float(by_class.mean()), "accuracy": float(np.mean(accuracies))}
+    if classes.names:
+        means |= {f"{name}/{each}": float(value) for each, value in zip(classes.names, by_class, strict=True)}
+    return means
 
 
 def _draw_sample(image: Tensor, masks: Tensor, truth: Truth) -> list[np.ndarray]:

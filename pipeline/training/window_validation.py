@@ -21,8 +21,7 @@ from pipeline.models.device import ComputeDevice
 from pipeline.models.zoo import SegmentationModel
 from pipeline.recipe import Recipe
 from pipeline.training.ranks import Ranks
-
-_DRAWN_SAMPLES = 4
+from pipeline.training.validation import DRAWN_SAMPLES, mean_scores
 
 
 @torch.inference_mode()
@@ -64,18 +63,13 @@ def validate_in_windows(
             truth = windows.read_masks(sample, band.window)
             total += metric.observe(band.by_member[0], Truth(truth))
             found = int(truth.sum())
-            if len(rows) < _DRAWN_SAMPLES and found > drawn[0]:
+            if len(rows) < DRAWN_SAMPLES and found > drawn[0]:
                 masks = binarize(band.by_member[0], postprocess).numpy()
                 drawn = found, _draw(sample, windows, band.window, masks, truth)
         results.append(_score(total, metric, postprocess))
         rows += [drawn[1]] if drawn[1] else []
-    gathered = ranks.gather(results)
-    by_class = np.mean([scores for scores, _ in gathered], axis=0)
-    accuracy = float(np.mean([accuracy for _, accuracy in gathered]))
-    result = {metric.name: float(by_class.mean()), "accuracy": accuracy}
-    if classes.names:
-        result |= {f"{metric.name}/{name}": float(value) for name, value in zip(classes.names, by_class, strict=True)}
-    return result, tile_images(ranks.gather(rows)[:_DRAWN_SAMPLES])
+    result = mean_scores(ranks.gather(results), metric.name, classes)
+    return result, tile_images(ranks.gather(rows)[:DRAWN_SAMPLES])
 
 
 def _score(histograms: np.ndarray, metric: PixelMetric, postprocess: Postprocess) -> tuple[np.ndarray, float]:

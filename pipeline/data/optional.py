@@ -19,7 +19,7 @@ def explain_decoder(path: Path, kind: str) -> Iterator[None]:
         kind: "DICOM" or "TIFF".
 
     Raises:
-        UserError: the file is damaged, or a package that it needs is not installed.
+        UserError: the file is damaged, of a kind that no package reads, or a package that it needs is not installed.
     """
     try:
         yield
@@ -32,4 +32,6 @@ def explain_decoder(path: Path, kind: str) -> Iterator[None]:
         if any(words in reason for words in _MISSING_DECODERS):
             what = f"is compressed in a way that needs another package ({reason})"
             raise UserError(path, what, _INSTALL) from None
+        if "not supported" in reason:
+            raise UserError(path, f"is of a kind that cannot be read ({reason})", "convert it") from None
         raise UserError(path, f"cannot be read as {kind} ({reason})", "download the file again, or remove it") from None

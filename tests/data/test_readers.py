@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -332,6 +333,30 @@ class TestFaults:
         path = tmp_path / "a.dcm"
         path.write_bytes(dicom_bytes(DEEP, "1.2.3", NumberOfFrames=2))
         with pytest.raises(UserError, match=r"a\.dcm: cannot be read as DICOM \(it has 2 frames\)"):
+            decode_values(path.read_bytes(), path)
+
+    @pytest.mark.parametrize(
+        ("syntax", "message"),
+        [
+            (
+                "1.2.840.10008.1.2.4.80",
+                r"is compressed in a way that needs another package \(.*JPEG-LS.*; install it: .*requirements-formats\.txt",
+            ),
+            ("1.2.840.10008.1.2.4.201", r"cannot be read as DICOM \(.*; download the file again"),
+            ("1.2.840.10008.1.2.4.100", r"is of a kind that cannot be read \(.*MPEG2.*not supported\); convert it"),
+        ],
+    )
+    def test_compressions_that_cannot_be_read(self, tmp_path, syntax, message):
+        pydicom = require("pydicom", "openjpeg")
+        if "needs another" in message and find_spec("libjpeg"):
+            pytest.skip("the package for this compression is installed")
+        data_set = pydicom.dcmread(io.BytesIO(dicom_bytes(DEEP, "1.2.3")))
+        data_set.file_meta.TransferSyntaxUID = syntax
+        data_set.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7" + bytes(60)])
+        data_set["PixelData"].is_undefined_length = True
+        path = tmp_path / "a.dcm"
+        data_set.save_as(path, implicit_vr=False, little_endian=True)
+        with pytest.raises(UserError, match=rf"a\.dcm: {message}"):
             decode_values(path.read_bytes(), path)
 
     def test_huge_claims_are_refused_before_they_are_decoded(self, tmp_path):

@@ -281,7 +281,7 @@ def _init_worker(_: int) -> None:
 
 
 def _init_nice_worker(number: int) -> None:
-    """Let the threads of a training on the same cores go first: all of them wait for one that is interrupted."""
+    """Lower the priority of a worker: if it interrupts one thread of the training, all others wait for that thread."""
     _init_worker(number)
     os.nice(10)
 

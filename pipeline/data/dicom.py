@@ -39,8 +39,8 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
 
     Returns:
         Values (h, w, c) of the stored type, or float32 if they are rescaled, with c = 3 for RGB and 1 otherwise; and
-        the range (low, high) that the header asks to show (window center and width of gray images with more than 8
-        bits), or that the stored bits can hold.
+        the range (low, high) that the header asks to show (window center and width of a gray image, unless its values
+        are uint8), or that the stored bits can hold.
 
     Raises:
         UserError: pydicom or the package for a compression is not installed, or the file is damaged, too large, has

@@ -33,7 +33,7 @@ from pipeline.data.windows import Window
 from pipeline.errors import UserError
 
 _MAX_WINDOWED_PIXELS = 10_000_000_000
-"""Largest image that is read in windows: 100,000 pixels a side. A file of some bytes can claim more."""
+"""Pixels of the largest image that is read in windows: 100,000 × 100,000. A file of some bytes can claim more."""
 _OPEN_FILES = 128
 """Files that stay open for windows. A stack of slices has one file per channel."""
 _DECODED_BYTES = 2_000_000_000
@@ -81,7 +81,8 @@ class ImageReader:
 
         Raises:
             UserError: a file cannot be read, has other channels, differs in size from its neighbors, or has more than
-                8 bits and no range, neither ``images.range`` nor one in its header (not if the images are RGB).
+                8 bits and no range, neither ``images.range`` nor one in its header. RGB images need a range only in
+                windows.
         """
         if self.is_plain:
             data = read_bytes(sample.image)

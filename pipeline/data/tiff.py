@@ -55,7 +55,7 @@ class TiffPixels:
                 raise
 
     def _examine(self, series: Any) -> None:
-        """Find the axes of the rows, columns and channels, and check that the pixels mean what they seem to."""
+        """Find the axes of the rows, columns and channels; refuse missing pages and palettes."""
         # An axis that is neither row nor column and longer than 1 holds the channels. Letters can occur twice.
         axes, shape = series.axes, series.shape
         others = [number for number, axis in enumerate(axes) if axis not in "YX" and shape[number] > 1]
@@ -72,7 +72,10 @@ class TiffPixels:
         photometric = series.pages[0].photometric
         if photometric == _PALETTE:
             raise UserError(self.path, "has a palette instead of colors", "convert it to gray or RGB")
-        self._is_inverted = photometric == _WHITE_IS_ZERO and series.dtype.kind in "bu"
+        self._highest = None
+        if photometric == _WHITE_IS_ZERO and series.dtype.kind in "bu":
+            bits = series.pages[0].bitspersample
+            self._highest = 255 if series.dtype.kind == "b" else 2**bits - 1
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Read a window that lies inside the image: (height, width, channels) of the file's type."""
@@ -86,8 +89,8 @@ class TiffPixels:
             values = np.asarray(self._array[tuple(index)])
         if values.dtype == bool:  # files of 1 bit
             values = values.astype(np.uint8) * 255
-        if self._is_inverted:
-            values = np.iinfo(values.dtype).max - values
+        if self._highest is not None:
+            values = (self._highest - values).astype(values.dtype)
         kept = sorted(axes)
         values = values.transpose([kept.index(axis) for axis in axes])
         return np.ascontiguousarray(values if self._channel is not None else values[..., None])

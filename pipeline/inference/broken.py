@@ -82,7 +82,7 @@ def _list(level: int, title: str, lines: Mapping[str, str]) -> None:
 
 
 def fallback_rows(competition: Competition, size: Size) -> ImageRows:
-    """Return the rows of an image that cannot be predicted, computed as runs, because masks may be giant.
+    """Build the rows of an image that cannot be predicted, without allocating its masks.
 
     Args:
         competition: whether masks may be empty, their plausible area, and the RLE format.

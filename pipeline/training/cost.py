@@ -20,6 +20,7 @@ from pipeline.models.classes import SINGLE_CLASS, Classes, classes_of
 from pipeline.models.refined import build_refiner
 from pipeline.models.zoo import SegmentationModel, build_model, count_parameters
 from pipeline.recipe import Recipe, RefineConfig
+from pipeline.training.fold_data import require_no_second_stage
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.progress import format_duration
 
@@ -161,7 +162,11 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
         recipe: the recipe to estimate.
         images: number of training images of a fold; in windows, ``windows.per_image`` of each are seen in an epoch.
         competition: its classes are used; for a code competition also the time limit of the notebook.
+
+    Raises:
+        UserError: the competition has windows, and the recipe a second stage.
     """
+    require_no_second_stage(competition, recipe)
     cost = estimate_cost(recipe, classes_of(competition))
     unit = "images"
     if competition.windows:

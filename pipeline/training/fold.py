@@ -207,7 +207,10 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
 
 
 def _remove_leftovers(run: Run) -> None:
-    """Delete what a finished training needs no more, also for one that was killed right after it wrote its weights."""
+    """Delete the checkpoint and tiles of a finished training.
+
+    They are left if the process was killed right after it wrote the weights.
+    """
     run.checkpoint.unlink(missing_ok=True)
     shutil.rmtree(run.tiles, ignore_errors=True)
 

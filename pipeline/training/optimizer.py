@@ -47,7 +47,8 @@ def orthogonalize(
         _: further arguments of timm's function, which are left at their defaults and ignored.
 
     Returns:
-        (m, n) float32: the singular vectors of `matrix` with singular values between about 0.7 and 1.2.
+        (m, n) float32: the singular vectors of `matrix` with singular values between about 0.7 and 1.2; those far below
+            the largest one, and zeros, stay smaller.
     """
     wide = matrix.mT if matrix.size(0) > matrix.size(1) else matrix
     wide = wide.float() / wide.float().norm().clamp(min=eps)

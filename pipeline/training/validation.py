@@ -75,7 +75,7 @@ def validate_model(
 
 
 def mean_scores(results: Sequence[tuple[np.ndarray, float]], name: str, classes: Classes) -> dict[str, float]:
-    """Return the means over images as `validate_model` does.
+    """Average the scores of images, per class and over the classes, as `validate_model` returns them.
 
     Args:
         results: the scores of the classes (classes,) float64, and the pixel accuracy, of each image.

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import tomli_w
+from pydantic import ValidationError
 
 from pipeline.competition import RENAMED_KEYS, Competition, InstancesConfig, load_competition
 from pipeline.competition.files import MasksConfig, is_pattern, template_fields
 from pipeline.errors import UserError
-from tests.helpers import TINY
+from tests.helpers import TINY, changed
 
 CLASSES = {
     "classes": ["cat", "dog"],
@@ -286,3 +287,8 @@ def test_patterns_have_a_star_or_a_field(path, pattern):
 )
 def test_fields_of_a_template_are_listed_in_order(template, fields):
     assert template_fields(template) == fields
+
+
+def test_a_metric_of_volumes_refuses_blocks():
+    with pytest.raises(ValidationError, match=r"expected no windows\.blocks, because this metric needs whole slices"):
+        changed(load_competition("uw-madison-gi"), windows={"size": (64, 64), "blocks": (2, 1)})

@@ -1,8 +1,11 @@
 """Augmentation never repeats, batches do not depend on workers or resuming, labels keep their size."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from pipeline.data import dataset
 from pipeline.data.augment import Augmentation
@@ -60,6 +63,18 @@ def train_set(competition, data):
         return TrainDataset(samples, LabelReader(competition), SIZE, Augmentation(STRONG, 0), cache=cache)
 
     return build
+
+
+class Priority(Dataset):
+    """Return the priority of the process as the image and as the mask."""
+
+    def __getitem__(self, key):
+        return (torch.tensor(os.getpriority(os.PRIO_PROCESS, 0)),) * 2
+
+
+def test_workers_of_a_training_on_a_cpu_have_a_lower_priority():
+    ((value, _),) = iterate(train_loader(Priority(), [[(0, 0)]], 1, pin_memory=False))
+    assert value.item() == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
 def batches(train_set, workers, first_step=0):

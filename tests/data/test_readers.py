@@ -179,6 +179,8 @@ class TestFormats:
         assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], mask * np.uint8(255))
         tifffile.imwrite(path, DEEP, photometric="miniswhite")
         assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], 65535 - DEEP)
+        tifffile.imwrite(path, DEEP // 16, photometric="miniswhite", bitspersample=12)
+        assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], 4095 - DEEP // 16)
 
     def test_a_tiff_with_a_palette_is_refused(self, tmp_path):
         require("tifffile", "zarr")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.competition import Competition
+from pipeline.data import window_reader
 from pipeline.data.augment import Augmentation
 from pipeline.data.dataset import EpochSampler, iterate, train_loader
 from pipeline.data.folds import make_folds, read_folds, save_folds, split_samples
@@ -205,6 +206,15 @@ class TestCompetitions:
         for first, second in [*zip(alone, shared, strict=True), *zip(alone[4:], resumed, strict=True)]:
             assert all((one == other).all() for one, other in zip(first, second, strict=True))
         assert (alone[0][0] != alone[3][0]).any(), "each epoch has its own windows"
+
+    def test_forgetting_masks_changes_nothing(self, competition, data, monkeypatch):
+        chosen = in_windows(competition)
+        samples = load_training_samples(chosen, data)[:4]
+        expected = [WindowReader(chosen, LabelReader(chosen)).area(sample) for sample in samples]
+        monkeypatch.setattr(window_reader, "_KEPT_BYTES", 0)
+        windows = WindowReader(chosen, LabelReader(chosen))
+        assert [windows.area(sample) for sample in samples] == expected
+        assert len(windows._runs) <= 1
 
     def test_masks_of_windows_are_those_of_the_image(self, competition, data):
         chosen = in_windows(competition, blocks=(1, 2), margin=4)

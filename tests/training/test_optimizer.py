@@ -57,12 +57,20 @@ def test_updates_of_matrices_are_orthogonal_with_the_size_of_adam_s():
 @pytest.mark.parametrize("shape", [(16, 144), (144, 16), (32, 32), (1, 9)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_orthogonalization_equals_the_iteration_on_the_whole_matrix(shape, scale):
-    """Also for singular values that differ by many orders of magnitude."""
     torch.manual_seed(0)
     matrix = scale * torch.randn(shape) * torch.logspace(-6, 0, shape[0]).unsqueeze(1)
     coefficients = [(3.4445, -4.7750, 2.0315), (3.0, -3.2, 1.2)]
     expected = zeropower_via_newtonschulz(matrix, 5, coefficients, dtype=torch.float64)
     assert (orthogonalize(matrix, 5, coefficients) - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_the_first_update_of_a_matrix_is_its_orthogonalized_gradient():
+    model = convolutions()
+    optimizer = build_optimizer(model, config())
+    (update, *_), gradient = step_once(model, optimizer), model[0].weight.grad.flatten(1)
+    expected = orthogonalize(gradient, 5, [(3.4445, -4.7750, 2.0315)])
+    scale = 0.01 * 0.2 * max(gradient.shape) ** 0.5
+    assert torch.allclose(update.flatten(1), -scale * expected, atol=1e-6)
 
 
 def test_a_gradient_of_zeros_gives_an_update_of_zeros():

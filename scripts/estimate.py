@@ -7,9 +7,6 @@ import typer
 
 from scripts.common import CompetitionOption, DataOption, RecipeOption, SeedOption, SetOption, run
 
-CARVANA_IMAGES = 4070
-"""Training images of a fold of Carvana's full data, assumed where there is no data."""
-
 
 def main(
     recipe: RecipeOption,
@@ -31,12 +28,8 @@ def main(
 
     from pipeline.data.samples import count_fold_images
 
-    folder = Path(data) if data else data_folder(competition)  # data in an object store is not mirrored for this
-    if not images and folder.is_dir():
-        images = count_fold_images(described, folder)
-    elif not images:
-        images = CARVANA_IMAGES
-        print(f"{folder}: no such folder; assumes {images} training images, those of a fold of Carvana's full data")
+    # Data in an object store are not mirrored for this.
+    images = images or count_fold_images(described, Path(data) if data else data_folder(competition))
 
     from pipeline.training.cost import describe_cost
 

@@ -87,6 +87,8 @@ class ImageReader:
         if self.is_plain:
             data = read_bytes(sample.image)
             return [decode_image(data, sample.image, size, on_damage) for size in sizes]
+        if not sample.slices:
+            self._require_one_file(sample.image)
         paths, channels = (sample.slices, 1) if sample.slices else ((sample.image,), self.channels)
         image = _stack([self._decode(read_bytes(path), path, channels, on_damage) for path in paths], paths)
         return [image if size is None else resize_image(image, size) for size in sizes]
@@ -112,9 +114,7 @@ class ImageReader:
         """
         if self.is_plain:
             return decode_image(data, path, size)
-        if self.has_slices:
-            what = f"is one slice, and the network takes {self.channels}"
-            raise UserError(path, what, "predict it in its folder with `make predict`")
+        self._require_one_file(path)
         image = self._decode(data, path, self.channels)
         return image if size is None else resize_image(image, size)
 
@@ -132,6 +132,12 @@ class ImageReader:
         channels = 1 if self.has_slices else self.channels
         parts = [(*self._files.read(path, window), path) for path in paths]
         return _stack([self._scale(values, path, shown, channels) for values, shown, path in parts], paths)
+
+    def _require_one_file(self, path: Path) -> None:
+        """Raise a UserError for a single file if the channels are slices."""
+        if self.has_slices:
+            what = f"is one slice, and the network takes {self.channels}"
+            raise UserError(path, what, "predict it in its folder with `make predict`")
 
     def _decode(
         self, data: bytes, path: Path, channels: int, on_damage: Callable[[str], None] | None = None

@@ -19,6 +19,9 @@ from pipeline.paths import competition_toml, partial_sample
 
 log = logging.getLogger(__name__)
 
+_CARVANA_IMAGES = 4070
+"""Training images of a fold of Carvana's full data."""
+
 RowKey = tuple[str, int]
 """(id, class index). Unique per row, except for instance rows."""
 
@@ -99,9 +102,14 @@ def load_training_samples(
 def count_fold_images(competition: Competition, data: Path) -> int:
     """Return the approximate number of training images (or blocks of them) of a fold, without the table of folds.
 
+    Without a data folder, that of Carvana's full data is assumed, with a warning.
+
     Raises:
         UserError: see `load_training_samples`.
     """
+    if not data.is_dir():
+        log.warning("%s: no such folder; assumes the %d images of a fold of Carvana's full data", data, _CARVANA_IMAGES)
+        return _CARVANA_IMAGES
     samples = load_training_samples(competition, data, require_masks=False)
     return len(samples) - (sum(sample.val for sample in samples) or len(samples) // competition.folds)
 

@@ -303,10 +303,13 @@ class TestSlices:
 
     def test_one_file_cannot_be_predicted_alone(self, volumes):
         competition, data = volumes
-        chosen = changed(competition, images__slices={"field": "slice", "offsets": [0, 1]})
+        # One gray channel could become three without any error.
+        chosen = changed(competition, images__slices={"field": "slice", "offsets": [0, 1, 2]})
         path = data / "train" / "b" / "slice_1_x.png"
-        with pytest.raises(UserError, match=r"is one slice, and the network takes 2; predict it in its folder"):
-            ImageReader(chosen).decode(path.read_bytes(), path)
+        reader = ImageReader(chosen)
+        for read in (lambda: reader.decode(path.read_bytes(), path), lambda: reader.read(sample(path))):
+            with pytest.raises(UserError, match=r"is one slice, and the network takes 3; predict it in its folder"):
+                read()
 
 
 class TestFaults:

@@ -236,6 +236,11 @@ def test_images_of_a_fold_are_all_but_those_of_one_part(tmp_path, competition, f
     assert count_fold_images(changed_competition(competition, folds=folds), tmp_path) == expected
 
 
+def test_without_data_the_images_of_carvana_are_assumed_with_a_warning(tmp_path, competition, caplog):
+    assert count_fold_images(competition, tmp_path / "missing") == 4070
+    assert "missing: no such folder; assumes the 4070 images" in caplog.text
+
+
 def test_images_of_a_fold_are_those_outside_of_the_val_folder(tmp_path, competition):
     touch(tmp_path, *[f"train/car_{number:02}.jpg" for number in range(4)], "val/van_01.jpg")
     folders = {"images__val": "val", "masks__val": "val_masks", "folds": 1}

@@ -107,13 +107,15 @@ class Split:
 
 def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run, deadline: float, ranks: Ranks) -> bool:
     """Train into a folder, the first stage into another one beside it; see `train_fold`."""
+    busy = f"another training of {run.folder.name} is running here"
     if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split.fingerprint)):
         log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
-        with suppress(OSError):  # a disk that is read only
+        # The disk may be read only, or another process about to finish this training.
+        with suppress(OSError, UserError):
             run.weights.touch()  # newer than an edited recipe that trains the same, for make
-            _remove_leftovers(run)
+            with lock(run.lock, busy, keep=False):
+                _remove_leftovers(run)
         return True
-    busy = f"another training of {run.folder.name} is running here"
     with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
         if ranks.is_main:
             _prepare_run(run, recipe, split.fingerprint)

@@ -153,10 +153,10 @@ def test_golden_curve(train):
 def test_leftovers_of_a_process_that_was_killed_at_its_end_are_deleted(train):
     run = train()
     run.checkpoint.write_bytes(b"x")
+    run.lock.touch()
     run.tiles.mkdir()
     train()
-    assert not run.checkpoint.exists()
-    assert not run.tiles.exists()
+    assert not any(path.exists() for path in (run.checkpoint, run.lock, run.tiles))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ lint: .venv/ready ; $(PY) -m ruff check . && $(PY) -m ruff format --check . && $
 format: .venv/ready ; $(PY) -m ruff format . && $(PY) -m ruff check --fix . ## format the code
 mutate: .venv/ready ; $(PY) -m tests.mutants ## run mutation tests on the pure functions
 bench: .venv/ready ; $(PY) -m benchmarks.bench --stage "$$STAGE" ## time all stages, or STAGE=text
-speedrun: $(FOLDS_CSV) ## time the records of benchmarks/speedrun.toml, all or one, TARGET=0.99 [SEEDS="0 1 2"]
+speedrun: $(FOLDS_CSV) ## time the records of benchmarks/speedrun.toml, all or TARGET=0.99 or TARGET=seed [SEEDS="0 1 2"]
 	$(PY) -m benchmarks.speedrun --data "$$DATA" --target "$$TARGET" --seeds "$${SEEDS:-0 1 2}"
 fuzz: .venv/ready ## feed damaged files to a reader: TARGET=images [MINUTES=10]
 	$(PY) -m uv pip install -qp $(PY) -r requirements-fuzz.txt && $(PY) -m tests.fuzz "$$TARGET" "$$MINUTES"

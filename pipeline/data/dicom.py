@@ -9,6 +9,10 @@ import numpy as np
 from pipeline.data.optional import explain_decoder
 
 SUFFIXES = (".dcm", ".dicom")
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PALETTE = "PALETTE COLOR"
+"""Values of the element PhotometricInterpretation."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -38,9 +42,9 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
         max_pixels: number of pixels of the largest image that is decoded.
 
     Returns:
-        Values (h, w, c) of the stored type, or float32 if they are rescaled, with c = 3 for RGB and 1 otherwise; and
-        the range (low, high) that the header asks to show (window center and width of a gray image, unless its values
-        are uint8), or that the stored bits can hold.
+        Values (h, w, c) of the stored type, or float32 if they are rescaled, with c = 3 for RGB, YBR and palettes, 1
+        otherwise; and the range (low, high) that the header asks to show (window center and width of a gray image,
+        unless its values are uint8), or that the stored bits can hold.
 
     Raises:
         UserError: pydicom or the package for a compression is not installed, or the file is damaged, too large, has
@@ -55,12 +59,16 @@ def decode_dicom(data: bytes, path: Path, max_pixels: int) -> tuple[np.ndarray, 
             raise ValueError(f"it claims {width} × {height} pixels")
         if int(data_set.get("NumberOfFrames") or 1) > 1:
             raise ValueError(f"it has {data_set.NumberOfFrames} frames")
-        values = data_set.pixel_array
-        if int(data_set.SamplesPerPixel) > 1:
-            if "YBR" in data_set.PhotometricInterpretation:
-                from pydicom.pixels.processing import convert_color_space
+        model = str(data_set.PhotometricInterpretation)
+        if model not in (*_GRAY, *_COLOR, _PALETTE):
+            raise ValueError(f"the color model {model} is not supported")
+        values = data_set.pixel_array  # YBR becomes RGB
+        if model == _PALETTE:
+            from pydicom.pixels.processing import apply_color_lut
 
-                values = convert_color_space(values, data_set.PhotometricInterpretation, "RGB")
+            values = apply_color_lut(values, data_set)[..., :3]
+            return values, (0.0, float(np.iinfo(values.dtype).max))
+        if model in _COLOR:
             return values, (0.0, float(2 ** int(data_set.BitsStored) - 1))
         return _gray_values(values, data_set)
 

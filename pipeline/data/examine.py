@@ -129,7 +129,7 @@ class Examiner:
 
     def _examine_mask(self, result: ExaminedSample, path: Path, size: tuple[int, int] | None) -> None:
         try:
-            mask = read_mask(path, self.competition.masks.positive)
+            mask = read_mask(path, self.competition.masks.positive, large=self.competition.windows is not None)
             content = read_bytes(path)
         except UserError as error:
             result.findings.append(finding_from_error(error, self.data))

@@ -59,7 +59,7 @@ class LabelReader:
             UserError: a mask file cannot be read, masks differ in size, or a row is not valid RLE.
         """
         if sample.rows is None and len(sample.masks) == 1 and self.num_classes == 1:
-            return read_mask(sample.masks[0][1], self.positive)[None]
+            return read_mask(sample.masks[0][1], self.positive, large=self.images.in_windows)[None]
         shape = (self.num_classes, *self.shape(sample))
         merge = partial(self._merge_objects, sample, shape)
         return self.cache.get(sample, shape, merge) if self.cache else merge()
@@ -138,7 +138,7 @@ class LabelReader:
             yield class_index, runs_to_mask(runs, (height, width), self.format.order)
 
     def _read_mask_file(self, path: Path, shape: Sequence[int]) -> np.ndarray:
-        mask, (height, width) = read_mask(path, self.positive), shape
+        mask, (height, width) = read_mask(path, self.positive, large=self.images.in_windows), shape
         if mask.shape != (height, width):
             what = f"is {mask.shape[1]}×{mask.shape[0]}, but its image is {width}×{height}"
             raise UserError(path, what, "give both the same size; `make check` lists all such files")

@@ -6,29 +6,32 @@ import cv2
 import numpy as np
 
 from pipeline.data.gif import decode_gif
-from pipeline.data.images import image_to_array, open_image, read_bytes, resize_by_area
+from pipeline.data.images import MAX_PIXELS, image_to_array, open_image, read_bytes, resize_by_area
 from pipeline.errors import UserError
 
 Size = tuple[int, int]
 """(width, height) in pixels, as in Pillow, OpenCV and the TOML files."""
 Shape = tuple[int, int]
 """(height, width) in pixels, as in NumPy and torch."""
+_MAX_LARGE_PIXELS = 1_000_000_000
+"""Largest mask file of a competition with windows. It is decoded as a whole, one byte per pixel."""
 
 
-def read_mask(path: Path, positive: int | str) -> np.ndarray:
+def read_mask(path: Path, positive: int | str, *, large: bool = False) -> np.ndarray:
     """Read a mask file at its own size.
 
     Args:
         path: a GIF, PNG or other lossless file; in a palette image the indices count, not the colors.
         positive: value of the object, 1 or 255, beside 0 for the background; "nonzero" for any value.
+        large: whether it may have 1 billion pixels, as where a competition has windows, instead of 100 million.
 
     Returns:
         (h, w) bool.
 
     Raises:
-        UserError: the file cannot be decoded, has colors, or has other values than 0 and `positive`.
+        UserError: the file cannot be decoded, is too large, has colors, or has other values than 0 and `positive`.
     """
-    values = read_mask_values(path)
+    values = read_mask_values(path, large=large)
     if values.dtype == np.uint8 and positive == 1 and values.max() <= 1:
         return values.view(bool)
     mask: np.ndarray = values != 0
@@ -43,14 +46,14 @@ def read_mask(path: Path, positive: int | str) -> np.ndarray:
     return mask
 
 
-def read_mask_values(path: Path) -> np.ndarray:
+def read_mask_values(path: Path, *, large: bool = False) -> np.ndarray:
     """Read the values of a mask file, (h, w) of the file's integer type; bool for a file with one bit per pixel.
 
     Raises:
-        UserError: the file cannot be decoded or has colors.
+        UserError: the file cannot be decoded, is too large (see `read_mask`) or has colors.
     """
     data = read_bytes(path)
-    with open_image(data, path) as pil_image:
+    with open_image(data, path, _MAX_LARGE_PIXELS if large else MAX_PIXELS) as pil_image:
         if (indices := decode_gif(data, pil_image)) is not None:
             return indices
         values = image_to_array(pil_image)

@@ -29,6 +29,8 @@ def explain_decoder(path: Path, kind: str) -> Iterator[None]:
         raise UserError(path, f"is a {kind} file, but {error.name} is not installed", _INSTALL) from None
     except ImportError as error:
         raise UserError(path, f"is a {kind} file, but a package cannot be imported ({error})", _INSTALL) from None
+    except MemoryError:
+        raise UserError(path, "does not fit into memory", "free some, or split it into tiles") from None
     except Exception as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
         if any(words in reason for words in _MISSING_DECODERS):

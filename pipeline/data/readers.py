@@ -74,7 +74,8 @@ class ImageReader:
         Args:
             sample: the sample.
             sizes: (width, height) of each result; None keeps that of the image.
-            on_damage: see `pipeline.data.images.decode_image`.
+            on_damage: see `pipeline.data.images.decode_image`. With it, the nearest slice takes the place of a neighbor
+                that cannot be read, and it is called with the reason.
 
         Returns:
             For each size (h, w, channels) uint8.
@@ -87,10 +88,11 @@ class ImageReader:
         if self.is_plain:
             data = read_bytes(sample.image)
             return [decode_image(data, sample.image, size, on_damage) for size in sizes]
-        if not sample.slices:
+        if sample.slices:
+            image = _stack(self._decode_slices(sample, on_damage), sample.slices)
+        else:
             self._require_one_file(sample.image)
-        paths, channels = (sample.slices, 1) if sample.slices else ((sample.image,), self.channels)
-        image = _stack([self._decode(read_bytes(path), path, channels, on_damage) for path in paths], paths)
+            image = self._decode(read_bytes(sample.image), sample.image, self.channels, on_damage)
         return [image if size is None else resize_image(image, size) for size in sizes]
 
     def size(self, sample: Sample) -> Size:
@@ -144,6 +146,20 @@ class ImageReader:
     ) -> np.ndarray:
         values, shown = decode_values(data, path, on_damage)
         return self._scale(values, path, shown, channels)
+
+    def _decode_slices(self, sample: Sample, on_damage: Callable[[str], None] | None) -> list[np.ndarray]:
+        decoded: dict[int, np.ndarray] = {}
+        for number, path in enumerate(sample.slices):
+            try:
+                decoded[number] = self._decode(read_bytes(path), path, 1, on_damage)
+            except UserError as error:
+                if on_damage is None or path == sample.image:
+                    raise
+                on_damage(f"its neighbor {path.name} {error.what}; the nearest slice is used instead")
+        if not decoded:
+            raise UserError(sample.image, "has no slice that can be read", "download its volume again")
+        nearest = [min(decoded, key=lambda other: abs(other - number)) for number in range(len(sample.slices))]
+        return [decoded[number] for number in nearest]
 
     def _scale(self, values: np.ndarray, path: Path, shown: tuple[float, float] | None, channels: int) -> np.ndarray:
         """Map values (h, w, c) to (h, w, channels) uint8."""

@@ -1,5 +1,6 @@
 """Group the slices of volumes: neighbors of a slice, or chosen slices, are the channels of an image (2.5D)."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import NamedTuple
 from pipeline.competition.files import SlicesConfig, template_fields
 from pipeline.data.patterns import FoundFile
 from pipeline.errors import UserError
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 class Stack(NamedTuple):
@@ -34,7 +37,7 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
         slices.
 
     Raises:
-        UserError: a volume lacks a chosen slice, or has one twice.
+        UserError: a volume lacks a chosen slice, has one twice, or does not number its slices.
     """
     others = [field for field in dict.fromkeys(template_fields(place)) if field != config.field]
     volumes: defaultdict[str, dict[str, Path]] = defaultdict(dict)
@@ -53,13 +56,12 @@ def stack_slices(config: SlicesConfig, place: str, files: Sequence[FoundFile]) -
             chosen = tuple(slices[value] for value in config.values)
             stacks[chosen[len(chosen) // 2]] = Stack(chosen, volume)
             continue
-        ordered = [slices[number] for number in sorted(slices, key=_rank)]
+        for number, path in slices.items():
+            if not _NUMBER.fullmatch(number):
+                what = f"has {number!r} as {config.field}, which is no number that tells the order of slices"
+                raise UserError(path, what, f"correct {place}, or rename the files")
+        ordered = [slices[number] for number in sorted(slices, key=float)]
         for index, path in enumerate(ordered):
             near = [ordered[min(max(index + offset, 0), len(ordered) - 1)] for offset in config.offsets]
             stacks[path] = Stack(tuple(near), volume, index)
     return stacks
-
-
-def _rank(number: str) -> tuple[int, str]:
-    """Sort numbers by value (2 before 10); other strings come first, in alphabetical order."""
-    return (int(number), "") if number.isdecimal() else (-1, number)

@@ -47,6 +47,7 @@ class RowSpool:
         self.done[id], self.doubts[id] = self._file.tell(), [round(doubt, 6) for doubt in doubts]
         line = json.dumps([id, rows, self.doubts[id]], ensure_ascii=False, separators=(",", ":"))
         self._file.write(line.encode() + b"\n")
+        self._file.flush()  # the rows of a slide may be the work of hours
 
     def rows(self, ids: Sequence[str], keys: Sequence[RowKey] | None = None) -> Iterator[tuple[str, int, str]]:
         """Read the rows back as (id, index of the class, RLE).

@@ -182,7 +182,7 @@ def write_sartorius_cells(root: Path, rng: np.random.Generator, train: int, test
 
 
 def dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
-    """Write the pixels (h, w) of a gray DICOM file; further elements by keyword."""
+    """Write the pixels of a DICOM file, (h, w) gray or (h, w, 3) RGB; further elements by keyword."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
 
@@ -193,8 +193,10 @@ def dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     data_set = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     data_set.SOPClassUID, data_set.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data_set.Rows, data_set.Columns = pixels.shape
+    data_set.Rows, data_set.Columns = pixels.shape[:2]
     data_set.SamplesPerPixel, data_set.PhotometricInterpretation = 1, "MONOCHROME2"
+    if pixels.ndim == 3:
+        data_set.SamplesPerPixel, data_set.PhotometricInterpretation, data_set.PlanarConfiguration = 3, "RGB", 0
     data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit = bits, bits, bits - 1
     data_set.PixelRepresentation = int(pixels.dtype.kind == "i")
     data_set.PixelData = pixels.tobytes()
@@ -208,7 +210,10 @@ def dicom_bytes(pixels: np.ndarray, uid: str, **elements: object) -> bytes:
 
 
 def write_siim_pneumothorax(root: Path, rng: np.random.Generator, train: int, test: int) -> None:
-    """SIIM: 1024×1024 DICOM in folders of studies and series, relative runs from 0, -1 for an empty mask, rows to merge."""
+    """SIIM: 1024×1024 DICOM in folders of studies and series, relative runs from 0, -1 for an empty mask, rows to merge.
+
+    The images of both parts of stage 1 are labeled.
+    """
     rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
     for number in range(train + test):
         part, id, size = (
@@ -219,7 +224,8 @@ def write_siim_pneumothorax(root: Path, rng: np.random.Generator, train: int, te
         lungs = [ellipse_mask(size, (x, 500), (150, 330)) for x in (320, 700)]
         masks = [box_mask(size, (x, 320), rng.uniform(50, 110, 2)) for x in (320, 700)][: number % 3]
         objects = [(lung, (60, 60, 60)) for lung in lungs] + [(mask, (215, 215, 215)) for mask in masks]
-        folder = root / "dicom-images-train" / f"{id}.1" / f"{id}.2" if part == "train" else root / "stage_2_images"
+        stage_1 = root / f"dicom-images-{('train', 'test')[number % 2]}" / f"{id}.1" / f"{id}.2"
+        folder = stage_1 if part == "train" else root / "stage_2_images"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{id}.dcm").write_bytes(dicom_bytes(paint(rng, size, objects)[..., 0], id))
         texts = [

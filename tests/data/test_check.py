@@ -261,7 +261,7 @@ def test_missing_data_folder_is_an_error(tmp_path: Path, competition: Competitio
 def test_a_decoder_that_crashes_is_a_finding(
     data: Path, competition: Competition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(path: Path, positive: object) -> np.ndarray:
+    def crash(*_: object, **__: object) -> np.ndarray:
         raise RuntimeError("a bug of the library")
 
     monkeypatch.setattr("pipeline.data.examine.read_mask", crash)

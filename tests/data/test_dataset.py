@@ -115,9 +115,9 @@ def test_cached_pairs_are_not_read_again(train_set, monkeypatch):
 
 def test_half_of_the_free_memory_is_used_for_the_cache(monkeypatch):
     monkeypatch.setattr(dataset, "available_memory", lambda: 2 * 4 * 64 * 48 * 10)
-    assert fits_in_memory(9, (64, 48), classes=1)
-    assert not fits_in_memory(10, (64, 48), classes=1)
-    assert not fits_in_memory(9, (64, 48), classes=2)
+    assert fits_in_memory(9, (64, 48), channels=4)
+    assert not fits_in_memory(10, (64, 48), channels=4)
+    assert not fits_in_memory(9, (64, 48), channels=5)
 
 
 def test_each_epoch_has_every_sample_once_in_another_order():

@@ -141,7 +141,7 @@ from pipeline.errors import UserError
 try:
     list(read_csv_records(Path(sys.argv[1])))
 except UserError as error:
-    assert "line 1 has more than 67,108,864 characters" in str(error)
+    assert "line 1 has more than 268,435,456 characters" in str(error)
     # Not ru_maxrss, which a child process inherits from the process that started it.
     status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024)

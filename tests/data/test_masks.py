@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data import masks
 from pipeline.data.masks import read_mask, resize_mask, resize_mask_binary
 from pipeline.errors import UserError
 
@@ -30,6 +31,14 @@ def test_other_values_are_refused_with_the_setting_that_fits(tmp_path):
         read_mask(tmp_path / "m.png", 255)
     Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(tmp_path / "m.png")
     with pytest.raises(UserError, match="without interpolated values"):
+        read_mask(tmp_path / "m.png", 255)
+
+
+def test_masks_of_windows_may_be_larger(tmp_path, monkeypatch):
+    monkeypatch.setattr(masks, "MAX_PIXELS", 99)
+    Image.fromarray(np.eye(10, dtype=np.uint8) * 255).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 255, large=True).sum() == 10
+    with pytest.raises(UserError, match=r"m\.png: claims 10 × 10 pixels"):
         read_mask(tmp_path / "m.png", 255)
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.competition import Competition
-from pipeline.data import readers
+from pipeline.data import readers, tiff
 from pipeline.data.images import image_size, read_image
 from pipeline.data.readers import ImageReader, decode_values
 from pipeline.data.samples import Sample, load_training_samples
+from pipeline.data.tiff import TiffPixels, tiff_size
 from pipeline.data.values import scale_values
 from pipeline.data.windows import Window
 from pipeline.errors import UserError
@@ -182,11 +183,52 @@ class TestFormats:
         tifffile.imwrite(path, DEEP // 16, photometric="miniswhite", bitspersample=12)
         assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], 4095 - DEEP // 16)
 
-    def test_a_tiff_with_a_palette_is_refused(self, tmp_path):
+    @pytest.mark.parametrize(("mode", "what"), [("P", "a palette"), ("CMYK", "CMYK"), ("LAB", "CIELAB")])
+    def test_a_tiff_of_other_color_models_is_refused(self, tmp_path, mode, what):
         require("tifffile", "zarr")
         path = tmp_path / "a.tif"
-        Image.fromarray((DEEP // 256).astype(np.uint8)).convert("P").save(path)
-        with pytest.raises(UserError, match=r"a\.tif: has a palette instead of colors; convert it to gray or RGB"):
+        Image.new(mode, (9, 7)).save(path)
+        with pytest.raises(UserError, match=rf"a\.tif: has {what} instead of gray or RGB values; convert it"):
+            decode_values(path.read_bytes(), path)
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_windows_of_uncompressed_tiff_are_mapped(self, tmp_path, order):
+        tifffile = require("tifffile", "zarr")
+        path = tmp_path / "a.tif"
+        for stored in (DEEP, COLORS):
+            tifffile.imwrite(path, stored, byteorder=order, photometric="rgb" if stored.ndim == 3 else "minisblack")
+            pixels = TiffPixels(path, path)
+            assert isinstance(pixels._array, np.memmap)
+            part = pixels.read(11, 6, 20, 30)
+            assert np.array_equal(part, np.atleast_3d(stored)[6:36, 11:31])
+            assert part.dtype == np.uint16
+            assert pixels.nbytes == 0
+
+    def test_large_compressed_strips_are_decoded_once_or_refused(self, tmp_path, monkeypatch):
+        tifffile = require("tifffile", "zarr", "imagecodecs")
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, DEEP, compression="zlib", rowsperstrip=20)
+        assert TiffPixels(path, path).read(0, 0, 50, 40).shape == (40, 50, 1)
+        monkeypatch.setattr(tiff, "_MAX_PART", 20 * 50 * 2 - 1)
+        pixels = TiffPixels(path, path)
+        assert np.array_equal(pixels.read(11, 6, 20, 30)[..., 0], DEEP[6:36, 11:31])
+        assert pixels.nbytes == DEEP.nbytes
+        monkeypatch.setattr(tiff, "_MAX_DECODED", DEEP.nbytes - 1)
+        assert tiff_size(path) == (50, 40)
+        with pytest.raises(
+            UserError, match=r"a\.tif: has compressed strips of 50 × 20 pixels; convert it .* with tiles"
+        ):
+            TiffPixels(path, path).read(0, 0, 1, 1)
+        assert np.array_equal(decode_values(path.read_bytes(), path)[0][..., 0], DEEP), "whole images need no windows"
+
+    def test_missing_tiles_are_an_error_not_black(self, tmp_path):
+        tifffile = require("tifffile", "zarr")
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, DEEP, tile=(16, 16))
+        with tifffile.TiffFile(path, mode="r+") as file:
+            tag = file.pages[0].tags["TileByteCounts"]
+            tag.overwrite((*tag.value[:-2], 0, 0))
+        with pytest.raises(UserError, match=r"a\.tif: lacks 2 of its 12 tiles or strips; download the file again"):
             decode_values(path.read_bytes(), path)
 
     def test_the_size_of_a_tiff_that_pillow_cannot_read(self, images, tmp_path):
@@ -205,6 +247,46 @@ class TestFormats:
             found: list[str] = []
             images(channels=channels).read_sizes(sample(path), [None], found.append)
             assert len(found) == 1, channels
+
+    @pytest.mark.parametrize("model", ["RGB", "YBR_FULL"])
+    def test_color_dicom(self, tmp_path, model):
+        pydicom = require("pydicom")
+        colors = (COLORS // 256).astype(np.uint8)
+        stored = colors if model == "RGB" else pydicom.pixels.convert_color_space(colors, "RGB", model)
+        path = tmp_path / "a.dcm"
+        path.write_bytes(dicom_bytes(stored, "1.2.3", PhotometricInterpretation=model))
+        values, shown = decode_values(path.read_bytes(), path)
+        assert np.abs(values.astype(int) - colors).max() <= 2
+        assert shown == (0, 255)
+
+    def test_compressed_color_dicom(self, tmp_path):
+        pydicom = require("pydicom", "pylibjpeg", "openjpeg")
+        colors = (COLORS // 256).astype(np.uint8)
+        data_set = pydicom.dcmread(io.BytesIO(dicom_bytes(colors, "1.2.3", PhotometricInterpretation="YBR_RCT")))
+        data_set.compress(pydicom.uid.JPEG2000Lossless)
+        path = tmp_path / "a.dcm"
+        data_set.save_as(path)
+        assert np.array_equal(decode_values(path.read_bytes(), path)[0], colors)
+
+    def test_dicom_with_a_palette(self, tmp_path):
+        require("pydicom")
+        indices, path = (DEEP % 4).astype(np.uint8), tmp_path / "a.dcm"
+        lookup = np.array([[0, 255, 10, 20], [0, 128, 11, 21], [0, 64, 12, 22]], dtype=np.uint8)
+        elements = {"PhotometricInterpretation": "PALETTE COLOR"}
+        for name, entries in zip(("Red", "Green", "Blue"), lookup, strict=True):
+            elements[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, 8]
+            elements[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
+        path.write_bytes(dicom_bytes(indices, "1.2.3", **elements))
+        values, shown = decode_values(path.read_bytes(), path)
+        assert np.array_equal(values, lookup.T[indices])
+        assert shown == (0, 255)
+
+    def test_dicom_of_another_color_model_is_refused(self, tmp_path):
+        require("pydicom")
+        path = tmp_path / "a.dcm"
+        path.write_bytes(dicom_bytes(COLORS // 256, "1.2.3", PhotometricInterpretation="HSV"))
+        with pytest.raises(UserError, match=r"a\.dcm: is of a kind that cannot be read \(the color model HSV"):
+            decode_values(path.read_bytes(), path)
 
     def test_compressed_dicom(self, tmp_path):
         require("pydicom", "pylibjpeg", "openjpeg")
@@ -300,6 +382,38 @@ class TestSlices:
         chosen = changed(competition, images__slices={"field": "slice", "offsets": [0, 1]})
         with pytest.raises(UserError, match=r"slice_1_y\.png: is the same slice as slice_1_x\.png"):
             load_training_samples(chosen, data)
+
+    def test_signs_and_decimals_order_slices_and_text_does_not(self, volumes):
+        competition, data = volumes
+        chosen = changed(competition, images__slices={"field": "slice", "offsets": [0]})
+        names = {0: "-12.5", 1: "-2.5", 2: "7", 3: "10.25"}
+        for number in range(4, 12):
+            (data / "train" / "a" / f"slice_{number}_x.png").unlink()
+        for old, new in names.items():
+            (data / "train" / "a" / f"slice_{old}_x.png").rename(data / "train" / "a" / f"slice_{new}_x.png")
+        depths = {each.id: each.depth for each in load_training_samples(chosen, data) if each.volume == "a"}
+        assert depths == {f"a_{name}": depth for depth, name in enumerate(names.values())}
+        (data / "train" / "a" / "slice_7_x.png").rename(data / "train" / "a" / "slice_1.2.840.7_x.png")
+        with pytest.raises(UserError, match=r"has '1\.2\.840\.7' as slice, which is no number that tells the order"):
+            load_training_samples(chosen, data)
+
+    def test_a_neighbor_that_cannot_be_read_is_replaced_in_a_prediction(self, volumes):
+        competition, data = volumes
+        chosen = changed(competition, images__slices={"field": "slice", "offsets": [-2, -1, 0, 1]})
+        found = {each.id: each for each in load_training_samples(chosen, data)}
+        (data / "train" / "a" / "slice_4_x.png").write_bytes(b"x")
+        reader = ImageReader(chosen)
+        warnings: list[str] = []
+        (image,) = reader.read_sizes(found["a_6"], [None], warnings.append)
+        assert image[0, 0].tolist() == [50, 50, 60, 70]
+        (image,) = reader.read_sizes(found["a_3"], [None], warnings.append)
+        assert image[0, 0].tolist() == [10, 20, 30, 30]
+        assert all("slice_4_x.png cannot be" in text for text in warnings)
+        assert len(warnings) == 2
+        with pytest.raises(UserError, match=r"slice_4_x\.png: cannot be decoded"):
+            reader.read_sizes(found["a_4"], [None], warnings.append)
+        with pytest.raises(UserError, match=r"slice_4_x\.png: cannot be decoded"):
+            reader.read(found["a_6"])
 
     def test_one_file_cannot_be_predicted_alone(self, volumes):
         competition, data = volumes

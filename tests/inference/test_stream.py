@@ -213,6 +213,11 @@ class TestSpool:
         assert set(spool.done) == {"x"}
         assert list(spool.rows(["x"])) == [("x", 0, "1 2")]
 
+    def test_a_row_is_on_disk_when_it_is_added(self, tmp_path):
+        with RowSpool(tmp_path / "rows", {}) as spool:
+            spool.add("x", [(0, "1 2 " * 10_000)])
+            assert set(RowSpool(tmp_path / "rows", {}).done) == {"x"}
+
     def test_rows_are_read_in_any_order(self, tmp_path):
         with RowSpool(tmp_path / "rows", {}) as spool:
             spool.add('ä"x', [(0, "1 2"), (1, "3 4")])

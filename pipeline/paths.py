@@ -16,6 +16,7 @@
 Standard library only: the Makefile uses it before anything is installed.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -135,8 +136,9 @@ class Run:
 
     @property
     def tiles(self) -> Path:
-        """Folder of the training tiles of the second stage; deleted when it is finished."""
-        return self.folder / "tiles"
+        """Folder of the training tiles of the second stage, below ``TILES`` if this is set; deleted at the end."""
+        root = os.environ.get("TILES")
+        return Path(root) / "-".join(self.folder.absolute().parts[-2:]) if root else self.folder / "tiles"
 
     @property
     def recipe(self) -> Path:
@@ -250,8 +252,11 @@ def submission_lock(submission: Path) -> Path:
     return submission.with_name(f".{submission.name}.lock")
 
 
-def pseudo_csv(competition: str, recipe: str, fold: Fold) -> Path:
-    """Return the pseudo-labels of a fold, ``pseudo/<competition>-<recipe>/fold0.csv``; a JSON file lies beside it."""
+def pseudo_csv(competition: str, recipe: str, fold: Fold | Literal["*"]) -> Path:
+    """Return the pseudo-labels of a fold, ``pseudo/<competition>-<recipe>/fold0.csv``; a JSON file lies beside it.
+
+    "*" gives the pattern of those of all folds.
+    """
     return PSEUDO / run_name(competition, recipe) / f"fold{fold}.csv"
 
 

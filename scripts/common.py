@@ -73,6 +73,7 @@ def run(main: Callable[..., None], *, results: bool = False) -> None:
         with stored_results() if results else nullcontext():
             app()
     except UserError as error:
+        _end_rank(error, error.exit_code)
         if error.exit_code != 1:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
@@ -81,6 +82,17 @@ def run(main: Callable[..., None], *, results: bool = False) -> None:
         explained = explain_os_error(error, Path(error.filename or "."))
         if not isinstance(explained, UserError):
             raise
+        _end_rank(explained, 1)
         sys.exit(f"error: {explained}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_rank(error: UserError, code: int) -> None:
+    """End one of several processes of a training at once, with its message; torchrun then ends the others.
+
+    The end of Python could wait for the others, which may wait for this one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(code)

@@ -46,7 +46,7 @@ def main(
         packed = weights_dataset_folder(competition, recipe)
         address = write_weights_dataset(competition, recipe, numbers, packed, account, parse_paths([wheels]))
         dataset = [*dataset, address]
-        steps.insert(0, f"kaggle datasets create -p {packed}")
+        steps.insert(0, f"kaggle datasets create -p {packed}   (later: kaggle datasets version -p {packed} -m update)")
     writer = partial(write_kernel, chosen, recipes, folder, account, folds=numbers, datasets=dataset)
     for path in writer(minutes=minutes, predict=predict, resume=resume):
         print(path)

@@ -37,4 +37,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, results=True)

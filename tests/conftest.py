@@ -1,5 +1,6 @@
 """Fixtures: a tiny generated competition with trained models, and the practice data if it is available."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -23,6 +24,9 @@ settings.register_profile("mutation", derandomize=True, database=None, phases=[P
 
 # A shell starts background jobs with SIGINT ignored, and programs started by the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Expected results are those of a CPU. Must be set before torch looks for GPUs.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -53,6 +53,19 @@ def correct_samples(competition: Competition, samples: Sequence[Sample], train: 
     return kept
 
 
+def correction_files(competition: Competition) -> list[Path]:
+    """Return the list of corrections and the masks that it names; nothing if the competition has no list.
+
+    Raises:
+        UserError: the list cannot be read, or names a mask that does not exist.
+    """
+    if competition.masks.corrections is None:
+        return []
+    path = competition_toml(competition.name).parent / competition.masks.corrections
+    repairs = _read_corrections(path, competition.classes)
+    return [path, *(mask for masks in repairs.values() for _, mask in masks)]
+
+
 def fingerprint_repairs(train: Sequence[Sample], corrected: Sequence[Sample]) -> str:
     """Return a short hash of the contents of repaired masks; empty if there are none.
 

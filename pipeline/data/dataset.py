@@ -220,10 +220,16 @@ def num_loader_workers(on_cpu: bool, processes: int = 1) -> int:
     return 1 if on_cpu else max(1, min(available_cores() // processes, 16))
 
 
-def fits_in_memory(samples: int, size: tuple[int, int], classes: int) -> bool:
-    """Return whether decoded pairs of `size` = (width, height) take less than half of the free memory."""
+def fits_in_memory(samples: int, size: tuple[int, int], channels: int) -> bool:
+    """Return whether decoded pairs take less than half of the free memory.
+
+    Args:
+        samples: number of pairs.
+        size: (width, height).
+        channels: channels of an image and its masks together.
+    """
     width, height = size
-    return samples * width * height * (3 + classes) < available_memory() / 2
+    return samples * width * height * channels < available_memory() / 2
 
 
 def require_batch(samples: int, batch_size: int, world_size: int = 1) -> None:

@@ -45,6 +45,14 @@ class SampleGroups:
         row = self._row(file, id)
         return row[self.config.column] if self.config.column and row else f"{place}/{id}"
 
+    def find_group(self, path: Path) -> str | None:
+        """Return the group of a file in any folder by its name; None if the name does not tell it."""
+        if self.pattern:
+            match = self.pattern.match(path.stem)
+            return match.group(1) if match else None
+        row = self.table.get(path.stem) or self.table.get(path.name)
+        return row[self.config.column] if self.config.column and row else None
+
     def stratum(self, file: FoundFile, id: str) -> str:
         """Return the value of the stratum column; empty if there is none."""
         row = self._row(file, id)

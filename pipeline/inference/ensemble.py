@@ -51,6 +51,8 @@ class Ensemble:
         self.flips: Sequence[Flip] = sorted(flips, key=lambda how: how != "none")
         self.device = device
         self.classes = classes
+        self._max_batch: int | None = None
+        """Images that fit into the memory of the GPU at once; None if no batch was too large yet."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the mean of `predict`."""
@@ -66,11 +68,27 @@ class Ensemble:
         Returns:
             The mean over models and flips, (n, classes, h, w) float32 on the device, 0 to 1, and the mean over models
             of the unflipped view alone; None if the flips do not have it. Probabilities are averaged, not logits, so
-            that a single very confident model does not outweigh the others.
+            that a single very confident model does not outweigh the others. A batch that does not fit into the memory
+            of a GPU is halved: the recipe may have been trained on a larger one.
 
         Raises:
             UserError: an overflow in half precision.
+            torch.cuda.OutOfMemoryError: a single image does not fit.
         """
+        size = min(len(images), self._max_batch or len(images))
+        while True:
+            try:
+                parts = [self._predict_part(part) for part in torch.split(images, size)]
+                break
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = self._max_batch = size // 2
+            torch.cuda.empty_cache()
+        means, views = zip(*parts, strict=True)
+        return torch.cat(means), None if views[0] is None else torch.cat(views)
+
+    def _predict_part(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         images = to_device(images, self.device)
         height, width = images.shape[-2:]
         total = torch.zeros(len(images), self.classes.count, height, width, device=images.device)

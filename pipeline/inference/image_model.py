@@ -21,7 +21,7 @@ from pipeline.inference.onnx_model import OnnxEnsemble
 from pipeline.inference.postprocess import Postprocess, upsample
 from pipeline.inference.rows import RowEncoder
 from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata
-from pipeline.models.device import ComputeDevice, choose_device, explain_out_of_memory
+from pipeline.models.device import PREDICT_ON_CPU, ComputeDevice, choose_device, explain_out_of_memory
 from pipeline.weights import find_weights
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,7 @@ class ImageModel:
 
     def explain_out_of_memory(self) -> contextlib.AbstractContextManager[None]:
         """Turn an out-of-memory error of a GPU into a UserError that says how to predict without one."""
-        fix = "predict on the CPU: set CUDA_VISIBLE_DEVICES to an empty text"
-        return explain_out_of_memory(self.weights[0], self.member.recipe.train.batch_size, fix)
+        return explain_out_of_memory(self.weights[0], 1, PREDICT_ON_CPU)
 
     def rows(self, file_name: str, masks: np.ndarray) -> Iterable[tuple[str, int, str]]:
         """Encode masks (classes, h, w) bool as the (id, index of the class, RLE) rows of a submission.

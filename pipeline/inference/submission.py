@@ -30,9 +30,8 @@ from pipeline.inference.stream import predict_rows
 from pipeline.inference.windows import predict_window_rows
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.models.checkpoint import fingerprint_weights
-from pipeline.models.device import explain_out_of_memory
+from pipeline.models.device import PREDICT_ON_CPU, explain_out_of_memory
 from pipeline.paths import (
-    recipe_toml,
     rejected_submission,
     submission_doubts,
     submission_lock,
@@ -125,6 +124,8 @@ def write_submission(
             members = [load_ensemble_member(files, device, recipe)[0] for recipe, files, _ in used]
             broken = task.predict(members, [weight for *_, weight in used], minutes)
             finished = len(spool.done) + len(broken.unreadable) == len(samples)
+            if best_effort:
+                broken.require_any(len(samples))
             if shard and finished:
                 mark_done(out, shard, sorted(broken.unreadable))
                 return True
@@ -173,8 +174,7 @@ class _Task:
         deadline = time.monotonic() + 60 * minutes if minutes is not None else None
         bar = tqdm(total=len(self.samples), initial=len(self.spool.done), desc="predict", unit="img")
         doubts: dict[str, list[float]] = {}
-        smallest = min((member.recipe for member in members), key=lambda recipe: recipe.train.batch_size)
-        explain = explain_out_of_memory(recipe_toml(smallest.name), smallest.train.batch_size)
+        explain = explain_out_of_memory(self.out, 1, PREDICT_ON_CPU)
         # The spool is closed, and its buffer written, before the signal ends the program.
         with catch_stop_signals() as stop:
 

@@ -14,6 +14,8 @@ from pipeline.host import available_cores, keep_freed_memory, processor_name
 
 log = logging.getLogger(__name__)
 
+PREDICT_ON_CPU = "predict on the CPU: set CUDA_VISIBLE_DEVICES to an empty text"
+
 
 @dataclass(frozen=True)
 class ComputeDevice:
@@ -85,8 +87,15 @@ def describe_hardware(device: ComputeDevice) -> str:
 
 
 def peak_gpu_memory(device: ComputeDevice) -> float | None:
-    """Return the most GiB of GPU memory that this process has held so far; None without a CUDA device."""
+    """Return the most GiB of GPU memory held since `release_gpu_memory`; None without a CUDA device."""
     return torch.cuda.max_memory_reserved(device.device) / 2**30 if device.is_cuda else None
+
+
+def release_gpu_memory(device: ComputeDevice) -> None:
+    """Return cached memory to a GPU, and begin to measure its peak anew."""
+    if device.is_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device.device)
 
 
 def _suitable_precision(kind: str) -> tuple[str, str]:
@@ -111,7 +120,7 @@ def _device_name(kind: str) -> str:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(where: str | Path, batch_size: int, fix: str = "lower train.batch_size") -> Iterator[None]:
+def explain_out_of_memory(where: str | Path, batch_size: int, fix: str) -> Iterator[None]:
     """Turn an out-of-memory error of a GPU into a UserError.
 
     Args:

@@ -77,6 +77,7 @@ class RefinedModel(SegmentationModel):
 
     def __init__(self, coarse: SegmentationModel, coarse_size: Size, refiner: Refiner) -> None:
         super().__init__(coarse.network, coarse.mean.shape[1])
+        self.mean, self.std = coarse.mean, coarse.std  # on the device of the model
         self.coarse_size = coarse_size
         self.refiner = refiner
 
@@ -97,19 +98,20 @@ class RefinedModel(SegmentationModel):
         corrected = rows[:, None, :, None] & columns[:, None, None, :]
         if image.device.type != "cpu" or torch.compiler.is_exporting():
             return torch.where(corrected, self.refiner(pair).float(), logits)
-        # A CPU leaves out what no image of the batch needs. Windows begin at a multiple of the network's factor, so
-        # that pixels are pooled as in the whole image.
-        top, bottom = self._window(rows)
-        left, right = self._window(columns)
-        window = np.s_[..., top:bottom, left:right]
-        if bottom > top and right > left:
-            refined = self.refiner(pair[window]).float()
-            logits[window] = torch.where(corrected[window], refined, logits[window])
+        # A CPU leaves out what an image does not need. Windows begin at a multiple of the network's factor, so that
+        # pixels are pooled as in the whole image. Each image has its own, so the others in a batch change nothing.
+        for number in range(len(image)):
+            top, bottom = self._window(rows[number])
+            left, right = self._window(columns[number])
+            window = np.s_[number : number + 1, :, top:bottom, left:right]
+            if bottom > top and right > left:
+                refined = self.refiner(pair[window]).float()
+                logits[window] = torch.where(corrected[window], refined, logits[window])
         return logits
 
     def _window(self, needed: Tensor) -> tuple[int, int]:
-        """Return the range of the rows or columns that any image needs (n, side), with their surroundings."""
-        found = needed.any(dim=0).nonzero()
+        """Return the range of the rows or columns that an image needs (side), with their surroundings."""
+        found = needed.nonzero()
         if not len(found):
             return 0, 0
         first, multiple = int(found[0]) - _CONTEXT, self.refiner.multiple

@@ -23,6 +23,7 @@ from pipeline.recipe import Recipe, RefineConfig
 from pipeline.training.fold_data import require_no_second_stage
 from pipeline.training.losses import SegmentationLoss
 from pipeline.training.progress import format_duration
+from pipeline.training.second_stage import tile_bytes
 
 GIB = 2**30
 
@@ -190,25 +191,29 @@ def describe_cost(recipe: Recipe, images: int, competition: Competition) -> str:
         lines.append(f"  {processor.name:11} {_round(rate)} {unit}/s at full size; {duration} for {epochs}{fits}")
     refine_cost = estimate_refine_cost(recipe, classes_of(competition)) if recipe.refine else None
     if refine_cost and recipe.refine:
-        lines += _describe_refine(refine_cost, recipe.refine, images)
+        lines += _describe_refine(refine_cost, recipe.refine, images, classes_of(competition))
     if competition.notebook and not competition.windows:  # the number of predictions depends on the sizes of the images
         lines += _describe_notebook(cost, refine_cost, recipe, competition.folds, competition.notebook)
     assumed = f"{COMPUTE_UTILIZATION:.0%} of a GPU's arithmetic and {BANDWIDTH_UTILIZATION:.0%} of its bandwidth"
     return "\n".join([*lines, f"Nothing was run: the times assume {assumed}."])
 
 
-def _describe_refine(cost: StepCost, config: RefineConfig, images: int) -> list[str]:
+def _describe_refine(cost: StepCost, config: RefineConfig, images: int, classes: Classes) -> list[str]:
     """Describe the second stage; predicting and cutting the tiles is left out."""
     tiles = config.tiles * images
+    disk = tile_bytes(config, images, classes.image_channels + 2 * classes.count) / 1e9
     lines = [
         f"second stage, {cost.parameters / 1e6:.2f} M parameters, per tile of {config.tile}×{config.tile}: "
         f"{cost.forward_flops / cost.batch_size / 2e9:.2f} G multiply-adds forward",
+        f"estimated, for a batch of {cost.batch_size}: {cost.memory / GIB:.1f} GiB of GPU memory; "
+        f"{disk:.1f} GB of tiles on disk",
     ]
     for processor in (*GPUS, CPU):
         rate = cost.batch_size / cost.seconds(processor)
         duration = _describe_duration(cost, processor, config.epochs * tiles)
         epochs = f"{config.epochs} epochs of {tiles} tiles"
-        lines.append(f"  {processor.name:11} {_round(rate)} tiles/s; {duration} for {epochs}")
+        fits = "" if cost.memory < processor.memory else "; does not fit"
+        lines.append(f"  {processor.name:11} {_round(rate)} tiles/s; {duration} for {epochs}{fits}")
     return lines
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,13 +23,13 @@ from pipeline.data.pseudo import fingerprint_pseudo, load_pseudo_samples
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.data.window_dataset import WindowDataset
 from pipeline.errors import UserError
-from pipeline.files import explain_os_error, lock, write_text
+from pipeline.files import explain_os_error, lock, require_space, write_text
 from pipeline.host import git_commit
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.metrics import load_metric
 from pipeline.models.checkpoint import WeightsMetadata, save_weights
 from pipeline.models.classes import classes_of
-from pipeline.models.device import choose_device, describe_hardware, explain_out_of_memory
+from pipeline.models.device import choose_device, describe_hardware, explain_out_of_memory, release_gpu_memory
 from pipeline.models.zoo import count_parameters
 from pipeline.paths import ALL, Fold, Run, label_cache, pseudo_csv, recipe_toml
 from pipeline.recipe import Recipe, read_recipe, save_recipe
@@ -39,7 +38,7 @@ from pipeline.training.loop import NoEventLog, TrainContext, train_loop
 from pipeline.training.progress import format_duration, mean_speed
 from pipeline.training.ranks import Ranks, join_ranks
 from pipeline.training.sanity import TrainingMonitor, check_masks
-from pipeline.training.second_stage import TileDataset, init_second_stage
+from pipeline.training.second_stage import TileDataset, init_second_stage, remove_tiles, tile_bytes
 from pipeline.training.state import init_state, parallelize_state, resume_state
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def train_fold(
     fingerprint = f"{fingerprint_ids(corrected)} {fingerprint_ids(validation)} {repairs}".rstrip() + "\n"
     if recipe.train.pseudo:
         labels = pseudo_csv(competition.name, recipe.train.pseudo, fold)
-        corrected += load_pseudo_samples(labels, validation)
+        corrected += load_pseudo_samples(labels, validation, data)
         fingerprint = f"{fingerprint.strip()} {fingerprint_pseudo(labels)}\n"
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with join_ranks() as ranks:
@@ -101,7 +100,7 @@ class Split:
     train: Sequence[Sample]
     validation: Sequence[Sample]
     fingerprint: str
-    """Of both parts and of repaired masks, as in ``split.txt``."""
+    """Fingerprint of both parts and of repaired masks, as in ``split.txt``."""
     fold: Fold
 
 
@@ -119,8 +118,12 @@ def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run,
     with lock(run.lock, busy, keep=False) if ranks.is_main else nullcontext():
         if ranks.is_main:
             _prepare_run(run, recipe, split.fingerprint)
+            if recipe.refine and not run.tiles.exists():
+                channels = competition.images.num_channels + 2 * competition.num_classes
+                require_space(run.tiles, tile_bytes(recipe.refine, len(split.train), channels))
         if recipe.refine and not _train_run(competition, recipe.stages()[0], split, run.coarse, deadline, ranks):
             return False
+        ranks.broadcast(True)  # the others wait until the weights of the first stage are written
         return _train(competition, recipe, split, run, deadline, ranks)
 
 
@@ -131,6 +134,7 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
     check_masks(train, competition)
 
     device = choose_device(recipe.train.precision, deterministic=recipe.train.deterministic)
+    release_gpu_memory(device)  # of the first stage
     classes = classes_of(competition)
     labels = LabelReader(competition, label_cache(competition.name))
 
@@ -214,7 +218,7 @@ def _remove_leftovers(run: Run) -> None:
     They are left if the process was killed right after it wrote the weights.
     """
     run.checkpoint.unlink(missing_ok=True)
-    shutil.rmtree(run.tiles, ignore_errors=True)
+    remove_tiles(run.tiles)
 
 
 def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:
@@ -231,7 +235,7 @@ def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:
 def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
     """Prepare the folder for this recipe and split. Rename a folder that holds another training."""
     if differences := _differences(run, recipe, split):
-        shutil.rmtree(run.tiles, ignore_errors=True)  # gigabytes that nothing reads again
+        remove_tiles(run.tiles)  # gigabytes that nothing reads again
         renamed = run.set_aside()
         log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
     write_text(run.split, split)
@@ -268,7 +272,8 @@ def _explain_training_errors(recipe: Recipe, run: Run) -> Iterator[None]:
         "free some and run the same command again: it resumes",
     )
     try:
-        with explain_out_of_memory(recipe_toml(recipe.name), recipe.train.batch_size):
+        key = "refine.batch_size" if recipe.refine else "train.batch_size"
+        with explain_out_of_memory(recipe_toml(recipe.name), recipe.stages()[-1].train.batch_size, f"lower {key}"):
             yield
     except (ConnectionError, EOFError):  # while a batch is fetched from the worker
         raise worker_died from None

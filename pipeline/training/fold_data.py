@@ -58,7 +58,8 @@ def build_train_set(
     if competition.windows:
         return WindowDataset(train, WindowReader(competition, labels), recipe.input.size, augmentation, recipe.seed)
     cached = len(train) * ranks.local_world_size  # each process keeps every pair that it comes across
-    fits = dataset.fits_in_memory(cached, recipe.input.size, competition.num_classes)
+    channels = competition.images.num_channels + competition.num_classes
+    fits = dataset.fits_in_memory(cached, recipe.input.size, channels)
     cache = device.device.type == "cpu" and fits
     log.info("decoded images are %s", "cached in memory" if cache else "not cached")
     return dataset.TrainDataset(train, labels, recipe.input.size, augmentation, cache=cache)

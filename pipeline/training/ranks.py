@@ -5,13 +5,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pipeline.errors import UserError
+
 Value = TypeVar("Value")
+
+_TIMEOUT = timedelta(hours=4)
+"""Longest wait for another rank, such as for the main one while it cuts tiles. torchrun ends all if one fails."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,30 @@ def join_ranks() -> Iterator[Ranks]:
 
     Yields:
         The ranks; `ONE_PROCESS` if torchrun did not start this process.
+
+    Raises:
+        UserError: this machine has fewer GPUs than processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ONE_PROCESS
         return
     if torch.cuda.is_available():
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > (gpus := torch.cuda.device_count()):
+            what = f"has {gpus} GPUs for {os.environ['LOCAL_WORLD_SIZE']} processes"
+            raise UserError("this machine", what, f"set GPUS={gpus}")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if int(os.environ["RANK"]) > 0:
         logging.getLogger("pipeline").setLevel(logging.WARNING)  # the main process logs for all
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend)
+    dist.init_process_group(backend, timeout=_TIMEOUT)
+    leave_together = False
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
+        leave_together = True
+    except (KeyboardInterrupt, SystemExit):
+        leave_together = True  # all stop at the same step
+        raise
     finally:
-        dist.destroy_process_group()
+        # After an error of one rank, NCCL would wait here for the others, which wait for this one.
+        if leave_together:
+            dist.destroy_process_group()

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,18 +136,37 @@ def cut_tiles(
     """
     if all(path.exists() for path in _files(folder)):
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tiles(folder)
     dataset = TrainDataset(samples, labels, config.size, _NO_AUGMENTATION)
     workers = num_loader_workers(device.device.type == "cpu")
     numbers = range(len(samples))
     batches = [[(0, number) for number in numbers[start:][:batch_size]] for start in numbers[::batch_size]]
     loader = train_loader(dataset, batches, workers, device.is_cuda)
-    count, side, index = len(samples) * config.tiles, config.tile, 0
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    count = len(samples) * config.tiles
+    unfinished = _unfinished(folder)
     unfinished.mkdir(parents=True)
+    try:
+        _write_tiles(iterate(loader), len(loader), model, device, config, count, unfinished)
+    except BaseException:
+        remove_tiles(folder)  # a full disk would stay full
+        raise
+    unfinished.replace(folder)
+    log.info("%s: %d tiles of %d images", folder, count, len(samples))
+
+
+def _write_tiles(
+    batches: Iterator[Any],
+    total: int,
+    model: RefinedModel,
+    device: ComputeDevice,
+    config: RefineConfig,
+    count: int,
+    folder: Path,
+) -> None:
+    """Write `count` tiles of `total` batches of images and masks."""
+    side, index = config.tile, 0
     files: list[np.memmap[Any, Any]] = []
-    for images, masks in tqdm(iterate(loader), total=len(loader), desc="tiles", unit="batch", leave=False):
+    for images, masks in tqdm(batches, total=total, desc="tiles", unit="batch", leave=False):
         with torch.inference_mode(), device.autocast():
             logits = model.coarse_logits(to_device(images, device))
         unsure = (logits.abs() < _UNSURE_LOGIT).any(dim=1).cpu().numpy()
@@ -156,7 +175,7 @@ def cut_tiles(
             if not files:
                 depth = image.shape[-1] + maps.shape[-1]
                 shapes = [(count, side, side, channels) for channels in (depth, mask.shape[-1])]
-                files = [_create(path, shape) for path, shape in zip(_files(unfinished), shapes, strict=True)]
+                files = [_create(path, shape) for path, shape in zip(_files(folder), shapes, strict=True)]
             for top, left in _choose_corners(mask.numpy(), is_unsure, config, np.random.default_rng([0, index])):
                 window = np.s_[top : top + side, left : left + side]
                 files[0][index, ..., : image.shape[-1]] = image[window]
@@ -165,8 +184,17 @@ def cut_tiles(
                 index += 1
     for file in files:
         file.flush()
-    unfinished.replace(folder)
-    log.info("%s: %d tiles of %d images", folder, count, len(samples))
+
+
+def tile_bytes(config: RefineConfig, images: int, channels: int) -> int:
+    """Return the bytes of the tiles of a number of images; `channels` are those of an image, its logits and masks."""
+    return images * config.tiles * config.tile**2 * channels
+
+
+def remove_tiles(folder: Path) -> None:
+    """Delete the tiles of a folder, and those of a process that was killed while it cut them."""
+    for path in (folder, _unfinished(folder)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _choose_corners(
@@ -202,6 +230,10 @@ def _create(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
         with path.open("rb+") as opened:
             os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
     return file
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
 
 
 def _files(folder: Path) -> tuple[Path, Path]:

@@ -111,7 +111,7 @@ def init_state(
     optimizer = build_optimizer(model, recipe.train)
     ema_model = copy.deepcopy(model).requires_grad_(False).eval() if recipe.train.ema_decay else None
     if recipe.train.compile:
-        model.compile()
+        model.compile(dynamic=False)  # a resize schedule has few sizes, and kernels for one size are faster
     scaler = torch.amp.GradScaler(device.device.type, enabled=device.needs_grad_scaler)
     return TrainState(model, optimizer, scaler, ema_model, parallel_model=model)
 

@@ -23,7 +23,7 @@ from pipeline.data.samples import load_test_samples
 from pipeline.errors import UserError
 from pipeline.inference import submission
 from pipeline.inference.broken import BrokenImagesError, fallback_rows
-from pipeline.inference.ensemble import Ensemble
+from pipeline.inference.ensemble import Ensemble, load_ensemble_member
 from pipeline.inference.overlay import write_overlays
 from pipeline.inference.spool import RowSpool
 from pipeline.inference.submission import write_submission
@@ -32,6 +32,7 @@ from pipeline.recipe import Recipe
 from pipeline.submission.check import check_submission
 from pipeline.submission.shapes import expected_shapes
 from tests.helpers import SIZE, TINY_FORMAT, changed_competition, changed_recipe
+from tests.inference.models import CPU
 
 BROKEN = b"\xff\xd8 nothing"
 
@@ -272,13 +273,31 @@ def test_a_full_gpu_is_one_sentence(predict, data, trained, tmp_path, monkeypatc
     def full(*_):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Ensemble, "predict", full)
-    with pytest.raises(
-        UserError, match=r"tiny\.toml: a batch of 2 does not fit into the memory of this GPU; lower train"
-    ):
+    monkeypatch.setattr(Ensemble, "_predict_part", full)
+    with pytest.raises(UserError, match=r"a batch of 1 does not fit into the memory of this GPU; predict on the CPU"):
         predict()
-    with pytest.raises(UserError, match=r"weights\.safetensors: a batch of 2 does not fit .*; predict on the CPU"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: a batch of 1 does not fit .*; predict on the CPU"):
         list(write_overlays(fold_run(trained, 0).folder, [data / "test" / "omega_01.jpg"], tmp_path))
+
+
+def test_a_batch_that_does_not_fit_is_halved(trained, monkeypatch):
+    (ensemble, *_), _ = load_ensemble_member([fold_run(trained, 0).weights], CPU)
+    images = torch.randint(0, 256, (7, 3, SIZE[1], SIZE[0]), dtype=torch.uint8)
+    expected = ensemble.predict(images)
+    sizes: list[int] = []
+    whole = Ensemble._predict_part
+
+    def full_above_two(self, part):
+        sizes.append(len(part))
+        if len(part) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return whole(self, part)
+
+    monkeypatch.setattr(Ensemble, "_predict_part", full_above_two)
+    for _ in range(2):
+        for found, wanted in zip(ensemble.predict(images), expected, strict=True):
+            assert (found is None and wanted is None) or torch.allclose(found, wanted, atol=1e-3)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1, *[1] * 7]
 
 
 def test_the_same_weights_trained_again_keep_finished_rows(predict, recipe: Recipe, trained, tmp_path, caplog):

@@ -10,6 +10,7 @@ import pytest
 from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.errors import UserError
+from pipeline.kaggle.kernel import build
 from pipeline.kaggle.kernel.build import _collect_files, write_kernel
 from pipeline.recipe import Recipe, save_recipe
 from scripts import kernel as kernel_script
@@ -80,6 +81,39 @@ def test_the_pack_holds_source_configuration_and_fallbacks(
     paths.folds_csv("tiny").parent.mkdir()
     paths.folds_csv("tiny").write_bytes(table.read_bytes())
     assert _collect_files(tiny, [recipe])["folds/tiny.csv"] == table.read_bytes()
+
+
+def test_the_list_of_corrections_and_its_masks_are_packed(
+    tiny: Competition, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = paths.competition_toml("tiny").with_name("list.csv")
+    (listed.parent / "repaired").mkdir(parents=True)
+    (listed.parent / "repaired" / "b.png").write_bytes(b"mask")
+    listed.write_text("id,mask\na.jpg,\nb.jpg,repaired/b.png\n")
+    files = _collect_files(changed_competition(tiny, masks__corrections="list.csv"), [recipe])
+    assert files["competitions/list.csv"] == listed.read_bytes()
+    assert files["competitions/repaired/b.png"] == b"mask"
+
+
+def test_a_training_that_needs_other_files_is_refused(tiny: Competition, recipe: Recipe, tmp_path: Path) -> None:
+    network = {"name": "Unet", "encoder": "resnet18", "encoder_weights": "x.safetensors"}
+    changes = {"train.pseudo": {"train__pseudo": "cpu"}, "network.encoder_weights": {"network": network}}
+    for key, change in changes.items():
+        changed = changed_recipe(recipe, **change)
+        with pytest.raises(UserError, match=rf"{key}: names a file that a kernel does not have; train this recipe"):
+            write_kernel(tiny, [changed], tmp_path, "ada")
+        assert write_kernel(tiny, [changed], tmp_path, "ada", predict=True)
+
+
+def test_code_that_is_too_long_is_refused(
+    tiny: Competition, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "_MAX_CODE", 1000)
+    with pytest.raises(UserError, match=r"kernel\.py: would have 0\.\d\d MB, and Kaggle accepts less than 0\.001"):
+        write_kernel(tiny, [recipe], tmp_path, "ada")
+    assert not (tmp_path / "kernel.py").exists()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,14 @@ from pipeline.kaggle.kernel import runner
 from pipeline.kaggle.kernel.attach import link_mounted_data
 from pipeline.kaggle.kernel.build import write_kernel
 from pipeline.kaggle.kernel.previous_version import find_in_inputs, restore_output, show_hidden_files
-from pipeline.kaggle.kernel.runner import KernelSettings, StageRunner, count_gpus, run_kernel, run_on_gpus
+from pipeline.kaggle.kernel.runner import (
+    KernelSettings,
+    StageRunner,
+    count_gpus,
+    run_kernel,
+    run_on_gpus,
+    run_prediction,
+)
 from pipeline.kaggle.kernel.shards import join_submissions, shard_path, split_test_images
 from pipeline.kaggle.kernel.weights_dataset import restore_weights, write_weights_dataset
 from pipeline.recipe import Recipe
@@ -90,9 +98,9 @@ def test_commands_have_the_options_of_their_stage() -> None:
     ]
 
 
-@pytest.mark.parametrize(("codes", "trained"), [([0], True), ([3], False), ([1], False), ([None], False)], ids=str)
-def test_only_missing_folds_are_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: list[int | None], trained: bool
+@pytest.mark.parametrize(("code", "trained"), [(0, True), (3, False), (1, False), (None, False)], ids=str)
+def test_finished_folds_are_checked_and_the_others_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, trained: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     weights = paths.fold_run(paths.runs_folder("tiny", "cpu"), 0).weights
@@ -102,11 +110,50 @@ def test_only_missing_folds_are_trained(
 
     def run(commands: list[list[str]], *_: object) -> list[int | None]:
         started.extend(commands)
-        return codes
+        return [code if command[-1] == "1" else 0 for command in commands]
 
     monkeypatch.setattr(runner, "run_on_gpus", run)
     assert StageRunner(SETTINGS, 0.0, 0).train(Path("data")) == trained
-    assert [command[-4:] for command in started] == [["--recipe", "cpu", "--fold", "1"]]
+    assert [command[-4:] for command in started] == [["--recipe", "cpu", "--fold", fold] for fold in "01"]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_results_of_other_weights_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs, submission = paths.runs_folder("tiny", "cpu"), paths.submission_csv("tiny", "cpu")
+    weights = [paths.fold_run(runs, fold).weights for fold in (0, 1)]
+    results = [paths.evaluation_json(runs), submission, shard_path(submission, 0, 2)]
+    for path in (*weights, *results):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("first")
+
+    def run(commands: list[list[str]], *_: object) -> list[int | None]:
+        weights[1].write_text("second" if changed else "first")
+        return [0] * len(commands)
+
+    monkeypatch.setattr(runner, "run_on_gpus", run)
+    assert StageRunner(SETTINGS, 0.0, 0).train(Path("data"))
+    assert [path.exists() for path in results] == [not changed] * 3
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_parts_that_failed_are_predicted_again_on_one_gpu(
+    tiny: Competition, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def run(commands: list[list[str]], _: float, gpus: int) -> list[int | None]:
+        calls.append((len(commands), gpus))
+        return [0, 1] if len(calls) == 1 else [code]
+
+    shutil.copytree(data, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "run_on_gpus", run)
+    monkeypatch.setattr(runner, "run_command", lambda *_, **__: 0)
+    monkeypatch.setattr(runner, "join_submissions", lambda *_: None)
+    monkeypatch.setattr(runner, "load_competition", lambda _: tiny)
+    assert StageRunner(SETTINGS, 0.0, 2).predict(tmp_path / "copy") == (code == 0)
+    assert calls == [(2, 2), (1, 1)]
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -120,15 +167,15 @@ def test_the_only_fold_left_is_trained_on_all_gpus_or_else_on_one(
     together: list[list[str]] = []
     alone: list[list[str]] = []
     monkeypatch.setattr(runner, "run_command", lambda command: together.append(command) or code)
-    monkeypatch.setattr(runner, "run_on_gpus", lambda commands, *_: alone.extend(commands) or [0])
+    monkeypatch.setattr(runner, "run_on_gpus", lambda commands, *_: alone.extend(commands) or [0] * len(commands))
     assert StageRunner(SETTINGS, time.monotonic() + 600, 2).train(Path("data"))
     (command,) = together
     assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     assert command[6:8] == ["-m", "scripts.train"]
-    assert len(alone) == code
+    assert [command[-1] for command in alone] == ["0", "1"][: 1 + code]
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "weights", None])
+@pytest.mark.parametrize("name", ["checkpoint", "weights", "coarse.checkpoint", "coarse.weights", None])
 def test_an_unfinished_kernel_succeeds_if_something_is_trained(
     tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
@@ -139,11 +186,31 @@ def test_an_unfinished_kernel_succeeds_if_something_is_trained(
     paths.folds_csv("tiny").parent.mkdir()
     paths.folds_csv("tiny").touch()
     if name:
-        path = getattr(paths.fold_run(paths.runs_folder("tiny", "cpu"), 1), name)
+        path = attrgetter(name)(paths.fold_run(paths.runs_folder("tiny", "cpu"), 1))
         path.parent.mkdir(parents=True)
         path.touch()
     finished = run_kernel(SETTINGS, tmp_path / "input", tmp_path, tmp_path / "data", time.monotonic())
     assert finished == (name is not None)
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_the_mounted_files_are_linked(
+    tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = tiny if download else changed_competition(tiny, download=None)
+    monkeypatch.setattr(runner, "load_competition", lambda _: chosen)
+    monkeypatch.setattr(StageRunner, "train", lambda *_: False)
+    monkeypatch.setattr(runner, "run_command", lambda *_: 0)
+    for name in ("train", "test", "train_masks"):
+        (tmp_path / "input" / str(tiny.slug) / name).mkdir(parents=True)
+    if download:
+        monkeypatch.setattr(
+            runner, "link_competition_files", lambda *_: (tmp_path / "data" / "train").mkdir(parents=True)
+        )
+        monkeypatch.setattr(runner, "find_competition_folder", lambda *_: tmp_path)
+    run_kernel(SETTINGS, tmp_path / "input", tmp_path, tmp_path / "data", time.monotonic())
+    assert (tmp_path / "data" / "train").is_dir()
 
 
 # ---- parts of the test set
@@ -155,6 +222,13 @@ def test_one_part_is_the_whole_test_set(tiny: Competition, data: Path, count: in
     assert split_test_images(changed_competition(tiny, csv__sample=None), data, 2) == [data]
     assert shard_path(Path("submissions/x.csv.gz"), 0, 1) == Path("submissions/x.csv.gz")
     assert shard_path(Path("submissions/x.csv.gz"), 1, 2) == Path("submissions/part1-x.csv.gz")
+
+
+def test_there_are_no_more_parts_than_images(tiny: Competition, data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "copy")
+    assert len(split_test_images(tiny, copy, 16)) == 3
+    write_mask_csv(copy / "sample_submission.csv", TINY_FORMAT, [("omega_01.jpg", 0, "1 1")])
+    assert split_test_images(tiny, copy, 2) == [copy]
 
 
 def test_parts_contain_every_image_once(tiny: Competition, data: Path) -> None:
@@ -284,7 +358,8 @@ def test_the_code_file_finishes_what_the_previous_version_began(
     assert "packages missing in this image: none" in done.stderr
     assert f"resume from {previous}" in done.stderr
     commands = [line for line in done.stderr.splitlines() if line.startswith("$ ")]
-    (train,) = [line for line in commands if "scripts.train" in line]
+    check, train = [line for line in commands if "scripts.train" in line]
+    assert "--fold 0 " in check
     assert "--fold 1 " in train
     assert sum("scripts.predict" in line for line in commands) == 2
 
@@ -356,6 +431,32 @@ def test_the_time_limit_fills_masks_instead_of_failing(
     assert len(texts) == 3
     assert fallback_rows(tiny, SIZE)[0][1] in texts
     assert "images are not predicted; their masks are filled" in caplog.text
+
+
+@pytest.mark.slow
+def test_best_effort_needs_one_image(
+    tiny: Competition, recipe: Recipe, data: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Empty masks for all images, as without a package that reads them, would use up a submission."""
+    copy = shutil.copytree(data, tmp_path / "copy")
+    for image in (copy / "test").iterdir():
+        image.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"none of 3 images can be predicted: .*omega_0\d\.jpg: cannot be"):
+        predict_as_evaluated(tiny, [recipe], copy, [trained], [0], trained, tmp_path / "s.csv", best_effort=True)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_version_succeeds_where_the_whole_test_set_is_hidden(
+    tiny: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "restore_weights", lambda _: None)
+    monkeypatch.setattr(runner, "load_competition", lambda _: tiny)
+    mounted = tmp_path / "input" / "competitions" / "tiny-cars"
+    (mounted / "test" if folder else mounted).mkdir(parents=True)
+    write_mask_csv(mounted / "sample_submission.csv", TINY_FORMAT, [])
+    assert run_prediction(SETTINGS, tmp_path / "input", tmp_path, tmp_path / "data", time.monotonic())
+    assert (tmp_path / "submission.csv").read_text() == ",".join(TINY_FORMAT.header) + "\n"
 
 
 def test_untrained_folds_long_names_and_missing_wheels_are_refused(

@@ -143,6 +143,11 @@ def test_second_stage_is_counted_by_tiles(change, competition):
     text = describe_cost(recipe, 100, competition)
     assert "2 epochs of 500 tiles" in text
     assert "second stage" not in describe_cost(change(), 100, competition)
+    assert "does not fit" not in text
+    large = change(refine=refine | {"size": (1024, 1024), "tile": 1024, "batch_size": 4096})
+    second = describe_cost(large, 100, competition).partition("second stage")[2]
+    assert "does not fit" in second
+    assert f"{estimate_refine_cost(large).memory / 2**30:.1f} GiB of GPU memory" in second
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Several processes train a fold as one does, and survive what happens to them."""
 
+import copy
 import json
 import os
 import pickle
@@ -16,12 +17,14 @@ import torch
 from torch import nn
 
 from pipeline.data.dataset import EpochSampler
+from pipeline.errors import UserError
 from pipeline.models.checkpoint import load_weights
 from pipeline.models.device import choose_device
 from pipeline.paths import Run
 from pipeline.training.parallel_model import CpuSyncBatchNorm, sync_batch_norms
-from pipeline.training.ranks import ONE_PROCESS
-from tests.helpers import changed_recipe
+from pipeline.training.ranks import ONE_PROCESS, join_ranks
+from tests.helpers import SIZE, changed_recipe
+from tests.training.test_second_stage import REFINE
 
 MAIN = Path(__file__).with_name("rank_main.py")
 NEW_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -122,6 +125,29 @@ def test_synchronized_batch_norm_of_one_process_is_batch_norm():
     torch.testing.assert_close(synced.eval()(images), plain.eval()(images))
 
 
+def test_synchronized_batch_norm_keeps_the_activation_of_timm():
+    from timm.layers import BatchNormAct2d
+
+    torch.manual_seed(0)
+    plain = nn.Sequential(BatchNormAct2d(5, act_layer=nn.ReLU))
+    synced = copy.deepcopy(plain)
+    sync_batch_norms(synced, choose_device("float32"), ONE_PROCESS)
+    assert isinstance(synced[0], CpuSyncBatchNorm)
+    assert synced.state_dict().keys() == plain.state_dict().keys()
+    images = torch.randn(3, 5, 8, 8)
+    torch.testing.assert_close(synced(images), plain(images))
+    torch.testing.assert_close(synced.eval()(images), plain.eval()(images))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "0"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="this machine: has 2 GPUs for 4 processes; set GPUS=2"), join_ranks():
+        pass
+
+
 @pytest.mark.slow
 class TestProcesses:
     """Trainings started by torchrun, connected by gloo on the CPU."""
@@ -130,6 +156,13 @@ class TestProcesses:
         process = torchrun(2)
         output = process.communicate(timeout=60)[0]
         assert process.returncode == 0, output
+
+    def test_two_processes_train_both_stages(self, train):
+        stages = {"input__size": [32, 32], "refine": REFINE | {"size": list(SIZE)}}
+        (one, _), (two, _) = (train(f"stages{processes}", processes, **stages) for processes in (1, 2))
+        for mine, theirs in zip(rows(two), rows(one), strict=True):
+            assert mine["loss"] == pytest.approx(theirs["loss"], abs=0.02)
+        assert_close(two.coarse, one.coarse, 2e-4)
 
     def test_two_and_four_processes_train_as_one(self, train):
         one, _ = train("one", 1)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pipeline.inference.image_model import load_image_model
 from pipeline.models.checkpoint import fingerprint_weights, load_weights, read_weights_metadata
 from pipeline.models.classes import Classes
 from pipeline.models.refined import RefinedModel, build_recipe_model, decode_logits, encode_logits
-from pipeline.models.zoo import build_model
+from pipeline.models.zoo import SegmentationModel, build_model
 from pipeline.paths import Run
 from pipeline.training.fold import train_fold
 from pipeline.training.second_stage import TileDataset, cut_tiles
@@ -171,7 +172,7 @@ def test_window_of_a_cpu_gives_the_logits_of_the_whole_image(edges, monkeypatch)
 def test_result_does_not_depend_on_the_other_images_of_a_batch(edges):
     model, images, _ = edges
     for alone, together in zip(images, model(images), strict=True):
-        assert torch.allclose(model(alone[None])[0], together, atol=1e-4)
+        assert torch.equal(model(alone[None])[0], together)
 
 
 def test_image_without_any_doubt_is_not_refined(refined):
@@ -231,6 +232,40 @@ def test_incomplete_tiles_are_cut_again(competition, refined, data, tmp_path):
     (folder / ".masks.npy").unlink()  # as of a machine that does not keep hidden files
     cut()
     assert [path.read_bytes() for path in sorted(folder.iterdir())] == first
+
+
+def test_tiles_of_a_process_that_was_killed_while_it_cut_them_are_deleted(train):
+    run = train(minutes=0)
+    unfinished = run.tiles.with_name(f".{run.tiles.name}")
+    unfinished.mkdir()
+    run = train(refine=REFINE | {"epochs": 1})
+    assert not unfinished.exists()
+    assert not any(path.name in (run.tiles.name, unfinished.name) for path in run.folder.parent.rglob("*"))
+
+
+def test_tiles_may_be_on_another_disk(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("TILES", str(tmp_path / "scratch"))
+    run = train(minutes=0)
+    assert run.tiles == tmp_path / "scratch" / "run-fold0"
+    run = train()
+    assert run.weights.exists()
+    assert (tmp_path / "scratch").exists()
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_space_for_tiles_is_required_before_the_first_stage(train, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"tiles: \S+ GB are needed, 0\.0 GB are free"):
+        train()
+    monkeypatch.undo()
+    assert not train(minutes=0).coarse.weights.exists()
+
+
+def test_all_parts_of_a_refined_model_are_on_one_device(refined):
+    untrained = build_recipe_model(refined).to("meta")
+    coarse = SegmentationModel(untrained.network).to("meta")
+    model = RefinedModel(coarse, untrained.coarse_size, untrained.refiner)
+    assert {part.device.type for part in (*model.buffers(), *model.parameters())} == {"meta"}
 
 
 def test_augmentation_moves_codes_and_masks_together(tmp_path):

@@ -34,12 +34,14 @@ def link_mounted_data(competition: Competition, inputs: Path, data: Path) -> Non
     Inputs are read-only, and the data folders of several GPUs are made next to `data`.
 
     Raises:
-        UserError: no input has the folder of the test images.
+        UserError: no input has the folder of the test images, or else the sample submission: where the test set is
+            hidden, its folder may be missing until the notebook is scored.
     """
     place = fixed_part(str(competition.images.test))
-    for depth in ("*", "*/*", "*/*/*"):
-        for folder in sorted(inputs.glob(depth)):
-            if (folder / place).is_dir():
+    folders = [folder for depth in ("*", "*/*", "*/*/*") for folder in sorted(inputs.glob(depth))]
+    for name in filter(None, (place, competition.csv.sample)):
+        for folder in folders:
+            if (folder / name).exists():
                 data.mkdir(parents=True, exist_ok=True)
                 for path in folder.iterdir():
                     if not (data / path.name).exists():

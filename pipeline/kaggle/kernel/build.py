@@ -15,12 +15,14 @@ import tomli_w
 from pipeline import paths
 from pipeline.competition import Competition
 from pipeline.config import Config
+from pipeline.data.corrections import correction_files
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.host import git_commit
 from pipeline.kaggle.client import require_slug
 from pipeline.kaggle.kernel.runner import KernelSettings
 from pipeline.recipe import Recipe, ensemble_name
+from pipeline.training.fold_data import require_no_second_stage
 
 DEFAULT_MINUTES = 675.0
 """Minutes of a training kernel; Kaggle allows 720. The rest is for unpacking 8 GB, for the step and the batch that are
@@ -43,6 +45,8 @@ _FALLBACK_FILES = {
 }
 """File in the pack -> file in this folder, for packages with compiled parts."""
 _MAX_TITLE = 50
+_MAX_CODE = 1_000_000
+"""Characters of a code file that Kaggle refuses, as users of its interface have reported."""
 _LINE_LENGTH = 100
 
 
@@ -75,8 +79,13 @@ def write_kernel(
         The two files.
 
     Raises:
-        UserError: the competition has no slug, or Kaggle does not accept a name.
+        UserError: the competition has no slug, Kaggle does not accept a name or would not accept the length of the
+            code, or a recipe needs files that a kernel does not have.
     """
+    for recipe in recipes:
+        require_no_second_stage(competition, recipe)
+        if not predict:
+            _require_no_other_files(recipe)
     name = ensemble_name(recipes)
     title = _kernel_title(paths.run_name(competition.name, name), "inference" if predict else "pipeline")
     settings = KernelSettings(
@@ -107,10 +116,24 @@ def write_kernel(
     code = _MAIN.read_text(encoding="utf-8")
     code = code.replace('PACKED = ""', f'PACKED = """\n{_pack(_collect_files(competition, recipes))}\n"""', 1)
     code = code.replace('SETTINGS = "{}"', f"SETTINGS = {json.dumps(json.dumps(asdict(settings)))}", 1)
+    if len(code) >= _MAX_CODE:
+        what = f"would have {len(code) / 1e6:.2f} MB, and Kaggle accepts less than {_MAX_CODE / 1e6:g}"
+        fix = f"leave {paths.folds_csv(competition.name)} or repaired masks out, or train elsewhere"
+        raise UserError(folder / "kernel.py", what, fix)
     files = [folder / "kernel-metadata.json", folder / "kernel.py"]
     for path, text in zip(files, (json.dumps(metadata, indent=2) + "\n", code), strict=True):
         write_text(path, text)
     return files
+
+
+def _require_no_other_files(recipe: Recipe) -> None:
+    """Refuse a training that needs files that are not packed."""
+    key = "train.pseudo" if recipe.train.pseudo else None
+    for network in filter(None, (recipe.network, recipe.refine and recipe.refine.network)):
+        if getattr(network, "encoder_weights", None):
+            key = "network.encoder_weights"
+    if key:
+        raise UserError(key, "names a file that a kernel does not have", "train this recipe elsewhere")
 
 
 def _inference_minutes(competition: Competition) -> float:
@@ -145,6 +168,7 @@ def _collect_files(competition: Competition, recipes: Sequence[Recipe]) -> dict[
         package = _package_folder(name)
         files |= {fallback / name / path.relative_to(package.parent): path for path in package.rglob("*.py")}
     files |= {fallback / inside: Path(__file__).with_name(name) for inside, name in _FALLBACK_FILES.items()}
+    files |= {path: path for path in correction_files(competition)}
     contents = {inside.as_posix(): path.read_bytes() for inside, path in files.items()}
     contents[paths.competition_toml(competition.name).as_posix()] = _to_toml(competition)
     for recipe in recipes:

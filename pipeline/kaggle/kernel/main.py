@@ -46,6 +46,8 @@ def unpack_pipeline(folders: KernelFolders) -> None:
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode(PACKED.replace("\n", "")))) as packed:
         packed.extractall(folders.source, filter="data")
     os.chdir(folders.source)
+    # 9 to 24 GB per fold, and the output may have 20.
+    os.environ["TILES"] = str(folders.source.parent / "tiles")
     sys.path.insert(0, str(folders.source))
 
 
@@ -71,8 +73,10 @@ def add_missing_packages(folders: KernelFolders) -> None:
     missing = sorted(name for name in names if importlib.util.find_spec(name) is None)
     if missing:
         links = [f"--find-links={folder}" for folder in sorted({path.parent for path in wheels})]
-        pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps"]
-        subprocess.run([*pip, *links, *missing], check=False)
+        pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", *links]
+        for name in missing:  # one by one: a wheel that does not fit this Python keeps no other from its place
+            if subprocess.run([*pip, name], check=False).returncode:
+                log.error("%s: its wheel cannot be installed; the reason is above", name)
         importlib.invalidate_caches()
     packed = sorted((folders.source / "fallback").iterdir())
     fallbacks = [path for path in packed if importlib.util.find_spec(path.name) is None]

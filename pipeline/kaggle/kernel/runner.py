@@ -3,6 +3,7 @@
 A training kernel trains, evaluates and predicts; an inference kernel predicts with the weights of a dataset.
 """
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -17,6 +18,7 @@ from pipeline import paths
 from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
+from pipeline.data.samples import read_submission_keys
 from pipeline.host import count_gpus
 from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files, link_mounted_data
 from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
@@ -62,27 +64,42 @@ class StageRunner:
         return [sys.executable, "-m", f"scripts.{stage.script}", *common, *stage.options, *options]
 
     def train(self, data: Path) -> bool:
-        """Train the folds that are not trained yet; return whether all are trained."""
+        """Train all folds; return whether they are trained.
+
+        Folds that the previous version has trained end at once, unless their recipe, images or masks have changed.
+        """
         competition, recipe = self.settings.competition, self.settings.recipe
         stages = [train_stage(competition, recipe, fold) for fold in self.settings.folds]
-        left = [stage for stage in stages if not stage.target.exists()]
-        if self.gpus > 1 and len(left) == 1 and self._train_on_all_gpus(left[0], data):
-            return True
-        codes = run_on_gpus([self.command(stage, data) for stage in left], self.deadline, self.gpus)
-        for stage, code in zip(left, codes, strict=True):
+        before = {stage.target: _digest(stage.target) for stage in stages}
+        finished = [stage for stage in stages if before[stage.target]]
+        left = [stage for stage in stages if not before[stage.target]]
+        trained = self._train_folds(finished, data)
+        trained = trained and (self._train_on_all_gpus(left, data) or self._train_folds(left, data))
+        if any(_digest(path) != digest for path, digest in before.items()):
+            evaluation, submission = result_stages(competition, recipe, self.settings.folds)
+            parts = submission.target.parent.glob(f"part*-{submission.target.name}")
+            for path in (evaluation.target, submission.target, *parts):
+                path.unlink(missing_ok=True)  # of other weights
+        return trained
+
+    def _train_folds(self, stages: Sequence[Stage], data: Path) -> bool:
+        """Train folds side by side; return whether all are trained."""
+        codes = run_on_gpus([self.command(stage, data) for stage in stages], self.deadline, self.gpus)
+        for stage, code in zip(stages, codes, strict=True):
             if code not in (0, STOPPED, None):
                 log.error("%s: failed; the reason is above", stage.target)
         return all(code == 0 for code in codes)
 
-    def _train_on_all_gpus(self, stage: Stage, data: Path) -> bool:
+    def _train_on_all_gpus(self, left: Sequence[Stage], data: Path) -> bool:
         """Train the only fold that is left on all GPUs; return whether it is trained.
 
-        What has stopped or failed, such as a batch that the GPUs cannot share, goes on as one process on one GPU.
+        A training that has stopped or failed, such as with a batch that the GPUs cannot share, goes on as one process
+        on one GPU.
         """
         minutes = (self.deadline - time.monotonic()) / 60
-        if minutes < 1:
+        if self.gpus < 2 or len(left) != 1 or minutes < 1:
             return False
-        _, *module = self.command(stage, data, "--minutes", f"{minutes:.1f}")
+        _, *module = self.command(left[0], data, "--minutes", f"{minutes:.1f}")
         processes = ("--standalone", "--nproc-per-node", str(self.gpus))
         return run_command([sys.executable, "-m", "torch.distributed.run", *processes, *module]) == 0
 
@@ -102,7 +119,12 @@ class StageRunner:
             for shard, part in zip(shards, parts, strict=True)
             if not part.exists()
         ]
-        if not all(code == 0 for code in run_on_gpus(commands, self.deadline, self.gpus)):
+        codes = run_on_gpus(commands, self.deadline, self.gpus)
+        failed = [command for command, code in zip(commands, codes, strict=True) if code not in (0, STOPPED, None)]
+        # Those that failed resume one after the other: together they may have been too much for the memory.
+        codes = [code for code in codes if code in (0, STOPPED, None)]
+        codes += run_on_gpus(failed, self.deadline, min(self.gpus, 1))
+        if not all(code == 0 for code in codes):
             return False
         join_submissions(competition, data, parts, submission.target, self.settings.commit)
         if self.settings.predict:
@@ -127,7 +149,10 @@ def run_kernel(settings: KernelSettings, inputs: Path, output: Path, data: Path,
     runs = paths.runs_folder(settings.competition, settings.recipe)
     restore_output(inputs, output, [runs, paths.SUBMISSIONS, paths.FOLDS])
     competition = load_competition(settings.competition)
-    link_competition_files(competition, find_competition_folder(competition, inputs), data)
+    if competition.download:
+        link_competition_files(competition, find_competition_folder(competition, inputs), data)
+    else:
+        link_mounted_data(competition, inputs, data)
     runner = StageRunner(settings, deadline, count_gpus())
     split = folds_stage(settings.competition)
     if not split.target.exists():
@@ -138,7 +163,8 @@ def run_kernel(settings: KernelSettings, inputs: Path, output: Path, data: Path,
     show_hidden_files(output)
     log.info("not finished: push the next version with RESUME=1; it resumes from this version's output")
     trained = [paths.fold_run(runs, fold) for fold in settings.folds]
-    return any(run.checkpoint.exists() or run.weights.exists() for run in trained)
+    stages = [stage for run in trained for stage in (run, run.coarse)]
+    return any(stage.checkpoint.exists() or stage.weights.exists() for stage in stages)
 
 
 def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: Path, deadline: float) -> bool:
@@ -157,13 +183,26 @@ def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: P
     restore_weights(inputs)
     competition = load_competition(settings.competition)
     link_mounted_data(competition, inputs, data)
-    if not StageRunner(settings, deadline, count_gpus()).predict(data):
+    predicted = paths.submission_csv(settings.competition, settings.recipe)
+    if read_submission_keys(competition, data) == []:
+        # The whole test set is hidden. Kaggle scores only versions that have succeeded before on what is visible.
+        log.info("%s: names no image; the rows are written when Kaggle scores this version", competition.csv.sample)
+        predicted = data / str(competition.csv.sample)
+    elif not StageRunner(settings, deadline, count_gpus()).predict(data):
         return False
-    format, predicted = submission_format(competition), paths.submission_csv(settings.competition, settings.recipe)
+    format = submission_format(competition)
     rows = ((row.id, row.class_index, row.rle) for row in read_mask_csv(predicted, format))
     write_mask_csv(output / NOTEBOOK_SUBMISSION, format, rows)
     log.info("%s: written", output / NOTEBOOK_SUBMISSION)
     return True
+
+
+def _digest(path: Path) -> bytes | None:
+    """Return a hash of a file; None if there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def run_command(command: Sequence[str], gpu: int | None = None) -> int:

@@ -23,15 +23,19 @@ def split_test_images(competition: Competition, data: Path, count: int) -> list[
         count: number of parts.
 
     Returns:
-        The new folders, next to `data`; `data` itself if there is one part or no sample CSV.
+        The new folders, next to `data`, at most one per image; `data` itself if there is one part or no sample CSV.
     """
     sample = competition.csv.sample
     if count < 2 or sample is None or not (data / sample).exists():
         return [data]
     format = submission_format(competition)
     rows = [(row.id, row.class_index, row.rle) for row in read_mask_csv(data / sample, format)]
+    ids = list(dict.fromkeys(id for id, _, _ in rows))
+    count = min(count, len(ids))
+    if count < 2:
+        return [data]
     # All rows of an image go to the same part.
-    part_of = {id: number % count for number, id in enumerate(dict.fromkeys(id for id, _, _ in rows))}
+    part_of = {id: number % count for number, id in enumerate(ids)}
     folders = []
     for number in range(count):
         folder = data.with_name(f"{data.name}{number}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.errors import UserError, read_fix
 from pipeline.files import write_text
 from pipeline.options import parse_overrides
-from pipeline.paths import overrides_json
+from pipeline.paths import overrides_json, pseudo_csv, recipe_toml
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.stages import split_recipe_names
 
@@ -101,3 +101,13 @@ def save_overrides(runs: Path, overrides: Overrides) -> None:
     path = overrides_json(runs)
     if not path.exists() or read_overrides(runs) != overrides:
         write_text(path, json.dumps(asdict(overrides)) + "\n")
+
+
+def touch_overrides(runs: Path, competition: str, recipe: Recipe) -> None:
+    """Make the file of the overrides newer than the recipe's file and the pseudo-labels it trains on, for make."""
+    sources = [recipe_toml(recipe.name)]
+    if recipe.train.pseudo:
+        sources += Path().glob(str(pseudo_csv(competition, recipe.train.pseudo, "*")))
+    path = overrides_json(runs)
+    if path.stat().st_mtime < max(source.stat().st_mtime for source in sources):
+        path.touch()

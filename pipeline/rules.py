@@ -16,7 +16,15 @@ from pathlib import Path
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.stages import Stage, fold_numbers, folds_stage, result_stages, split_recipe_names, train_stage
+from pipeline.stages import (
+    Stage,
+    corrections_csv,
+    fold_numbers,
+    folds_stage,
+    result_stages,
+    split_recipe_names,
+    train_stage,
+)
 
 MAX_GPUS = 64
 """Most processes of a training on one machine."""
@@ -57,6 +65,8 @@ def makefile_rules(competition: str, recipe: str) -> str:
     evaluation, submission = result_stages(competition, recipe, [])
     every_fold: list[paths.Fold] = [*folds, paths.ALL]
     stamps = [paths.overrides_json(paths.runs_folder(competition, name)) for name in recipes]
+    listed = corrections_csv(competition)
+    corrections = f"$(wildcard {listed})" if listed else ""  # the training explains it if it is missing
     lines = [
         f"# Written by scripts/rules.py from {paths.competition_toml(competition)}.",
         "STARTED := $(shell date +%s)",
@@ -81,7 +91,8 @@ def makefile_rules(competition: str, recipe: str) -> str:
     ]
     for name, stamp in zip(recipes, stamps, strict=True):
         lines.append(_options_rule(competition, name, stamp))
-        lines += [_rule(train_stage(competition, name, fold), "$(DATA_OPTIONS)", stamp) for fold in every_fold]
+        stages = [train_stage(competition, name, fold) for fold in every_fold]
+        lines += [_rule(stage, "$(DATA_OPTIONS)", stamp, corrections) for stage in stages]
     scope = runs / ".scope"
     lines.append(_scope_rule(scope))
     # A runs folder of an older version has no analysis. It is missed only by who looks at the evaluation.
@@ -92,7 +103,7 @@ def makefile_rules(competition: str, recipe: str) -> str:
 
 
 def _join(values: Sequence[object]) -> str:
-    return " ".join(map(str, values))
+    return " ".join(filter(None, map(str, values)))
 
 
 def _weights_files(competition: str, recipes: Sequence[str], folds: str) -> str:
@@ -111,7 +122,8 @@ def _one_weights_file(competition: str, recipes: Sequence[str]) -> str:
 
 def _options_rule(competition: str, recipe: str, stamp: Path) -> str:
     """Return the rule that checks the recipe first, and that keeps SET and SEED where one of them is given."""
-    needs = f"{paths.recipe_toml(recipe)} $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready"
+    pseudo = f"$(wildcard {paths.PSEUDO}/{competition}*/fold*.csv)"
+    needs = f"{paths.recipe_toml(recipe)} {pseudo} $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready"
     return f"{stamp}: {needs}\n\t@$(RUN).options --competition {competition} --recipe {recipe} $(SET_OPTIONS)\n"
 
 

@@ -60,6 +60,14 @@ def fold_numbers(competition: str) -> list[int]:
     return list(range(folds))
 
 
+def corrections_csv(competition: str) -> Path | None:
+    """Return the list of faulty masks that the TOML file of a competition names, if it names one."""
+    path = paths.competition_toml(competition)
+    masks = read_toml_with_base(path).get("masks")
+    name = masks.get("corrections") if isinstance(masks, dict) else None
+    return path.parent / name if isinstance(name, str) else None
+
+
 def folds_stage(competition: str) -> Stage:
     """Return the stage that splits the training images."""
     return Stage("folds", paths.folds_csv(competition), tuple(competition_files(competition)), ())

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_write, lock, write_text
-from pipeline.paths import DATA_MIRRORS, FOLDS, RUNS, STORE_STATE, SUBMISSIONS
+from pipeline.paths import DATA_MIRRORS, FOLDS, PSEUDO, RUNS, STORE_STATE, SUBMISSIONS
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -87,7 +87,8 @@ def stored_results() -> Iterator[None]:
     """Restore runs, folds and submissions from ``STORE`` before the block, and publish them during and after it.
 
     Does nothing without this environment variable, and in all processes of a training but the main one. A file that
-    has changed on both sides keeps its local version.
+    has changed on both sides keeps its local version. A file that is gone here is deleted in the store; if its whole
+    folder is gone, it is restored.
 
     Raises:
         UserError: see `mirror_data`.
@@ -118,7 +119,7 @@ def stored_results() -> Iterator[None]:
 
 
 class _Results:
-    """Runs, folds and submissions, here and in a store."""
+    """Runs, folds, submissions and pseudo-labels, here and in a store."""
 
     def __init__(self, store: "_Store") -> None:
         self.store = store
@@ -132,29 +133,48 @@ class _Results:
         for path, one in objects.items():
             local, known = _stamp(Path(path)), self.state.get(path)
             if known is not None and known[1] == one.version:
-                if local is None:
+                if local is None and not _is_deleted(path):
                     wanted[path] = one
             elif local is None or (known is not None and known[0] == local):
                 wanted[path] = one
-            elif known is not None:
-                log.warning("%s: has changed here and in %s; the local file stays", path, self.store.url)
+            elif known is None and _is_copy(Path(path), one):
+                self.state[path] = [local, one.version]
+            else:
+                log.warning("%s: differs from the file in %s; the local file stays", path, self.store.url)
         for path in self.store.download(wanted, Path()):
             self.state[path] = [_stamp(Path(path)), objects[path].version]
         self._save()
 
     def publish(self, *, final: bool) -> None:
-        """Upload what has changed here; files that are still written to only at the end."""
-        found = [path for folder in (RUNS, FOLDS, SUBMISSIONS) for path in sorted(folder.rglob("*")) if path.is_file()]
+        """Upload what has changed here, and delete in the store what is deleted here.
+
+        Rows of a prediction are uploaded while they are written: an incomplete last line is dropped when they are read.
+        The logs of TensorBoard are uploaded at the end only.
+        """
+        folders = (RUNS, FOLDS, SUBMISSIONS, PSEUDO)
+        found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         changed = {}
         for path in found:
-            unfinished = path.suffix == ".rows" or path.name.startswith("events.")
-            if (path.name.startswith(".") and path.name != ".options") or (unfinished and not final):
+            is_hidden = path.name.startswith(".") and path.name != ".options" and path.suffix != ".rows"
+            if is_hidden or (path.name.startswith("events.") and not final):
                 continue
             if (stamp := _stamp(path)) != self.state.get(path.as_posix(), [None])[0]:
                 changed[path.as_posix()] = stamp
+        self._delete()
         for name, version in self.store.upload(list(changed)):
             self.state[name] = [changed[name], version]
         self._save()
+
+    def _delete(self) -> None:
+        """Delete in the store what was restored or published before and is deleted here, if nobody has changed it."""
+        gone = [path for path in self.state if _is_deleted(path)]
+        if not gone:
+            return
+        objects = self.store.list()
+        for path in gone:
+            version = self.state.pop(path)[1]
+            if path in objects and objects[path].version == version:
+                self.store.delete(objects[path])
 
     def _save(self) -> None:
         write_text(STORE_STATE, json.dumps({**_read_manifest(STORE_STATE), self.store.url: self.state}))
@@ -224,6 +244,10 @@ class _Store:
         with ThreadPoolExecutor(THREADS) as pool:
             yield from pool.map(send, paths)
 
+    def delete(self, one: _Stored) -> None:
+        """Delete an object."""
+        self._retry(lambda: self.files.rm_file(one.key))
+
     def _retry(self, call: Callable[[], Result]) -> Result:
         """Call until it succeeds; name the place, and never the credentials, when it does not."""
         for attempt in range(ATTEMPTS):
@@ -257,6 +281,19 @@ def _stamp(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
+
+
+def _is_deleted(path: str) -> bool:
+    """Return whether a file is gone, but not its folder: a stage has deleted or renamed it."""
+    return not Path(path).exists() and Path(path).parent.exists()
+
+
+def _is_copy(path: Path, one: _Stored) -> bool:
+    """Return whether a file has the content of an object, as far as its ETag tells: the MD5 of a small object."""
+    if path.stat().st_size != one.size or len(one.version.strip('"')) != 32:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == one.version.strip('"')
 
 
 def _is_current(path: Path, one: _Stored, known: object) -> bool:

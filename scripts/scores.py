@@ -12,4 +12,4 @@ def main(competition: CompetitionOption) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, results=True)

@@ -35,4 +35,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, results=True)

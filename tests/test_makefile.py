@@ -284,6 +284,25 @@ class TestStages:
         assert make("predict") == again
         assert make("predict") == []
 
+    def test_change_of_the_list_of_corrections_trains_again(self, make, place):
+        toml, listed = (place / "competitions" / name for name in ("carvana.toml", "list.csv"))
+        toml.write_text(toml.read_text().replace("[masks]\n", '[masks]\ncorrections = "list.csv"\n'))
+        write_python(place, WRITE_TARGET)
+        assert make("predict") == ["folds", *["train"] * 5, "evaluate", "predict"]
+        listed.touch()
+        assert make("predict") == [*["train"] * 5, "evaluate", "predict"]
+        assert make("predict") == []
+
+    def test_new_pseudo_labels_are_checked_with_the_options(self, calls, make, place):
+        write_python(place, WRITE_TARGET)
+        make("train")
+        assert (make("train"), read_calls(place / "checks")) == ([], [])
+        labels = place / "pseudo" / "carvana-cpu" / "fold0.csv"
+        labels.parent.mkdir(parents=True)
+        labels.touch()
+        assert make("train") == []
+        assert len(read_calls(place / "checks")) == 1
+
     def test_change_of_a_base_splits_again(self, make, place):
         path = place / folds_csv("carvana_hq")
         path.parent.mkdir()

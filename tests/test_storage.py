@@ -16,6 +16,7 @@ import pytest
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.options import parse_data
+from pipeline.paths import submission_spool
 from pipeline.storage import is_url, mirror_data, stored_results
 from tests.test_scripts import RECIPE, workplace  # noqa: F401 - a fixture
 
@@ -233,6 +234,85 @@ class TestStore:
         monkeypatch.chdir(tmp_path / "first")
         with stored_results():
             assert Path("runs/x/fold0/checkpoint.pt").read_text() == "step 20"
+
+    def test_a_renamed_run_does_not_come_back(self, bucket, monkeypatch, tmp_path):
+        """Weights of another recipe beside the new recipe's files would count as the finished training."""
+        monkeypatch.setenv("STORE", f"s3://{bucket[1]}/results")
+        fold = Path("runs/x/fold0")
+        for machine in ("first", "second"):
+            (tmp_path / machine).mkdir()
+        monkeypatch.chdir(tmp_path / "first")
+        with stored_results():
+            fold.mkdir(parents=True)
+            (fold / "weights.safetensors").write_text("old")
+            (fold / "recipe.toml").write_text("old")
+            (fold / "checkpoint.pt").write_text("old")
+        with stored_results():
+            (fold / "checkpoint.pt").unlink()
+        with stored_results():
+            assert not (fold / "checkpoint.pt").exists()
+            fold.rename("runs/x/fold0~1")
+            fold.mkdir()
+            (fold / "recipe.toml").write_text("new")
+        with stored_results():
+            assert not (fold / "weights.safetensors").exists()
+        monkeypatch.chdir(tmp_path / "second")
+        with stored_results():
+            assert [path.name for path in fold.iterdir()] == ["recipe.toml"]
+            assert Path("runs/x/fold0~1/weights.safetensors").read_text() == "old"
+        monkeypatch.chdir(tmp_path / "first")
+        shutil.rmtree("runs")  # to free the disk
+        with stored_results():
+            assert (fold / "recipe.toml").read_text() == "new"
+
+    def test_a_stage_killed_after_it_renamed_a_run_is_as_safe(self, bucket, monkeypatch):
+        monkeypatch.setenv("STORE", f"s3://{bucket[1]}/results")
+        fold = Path("runs/x/fold0")
+        with stored_results():
+            fold.mkdir(parents=True)
+            (fold / "weights.safetensors").write_text("old")
+        fold.rename("runs/x/fold0~1")
+        fold.mkdir()
+        (fold / "recipe.toml").write_text("new")
+        with stored_results():
+            assert not (fold / "weights.safetensors").exists()
+        assert not bucket[0].exists(f"{bucket[1]}/results/runs/x/fold0/weights.safetensors")
+
+    def test_what_another_machine_has_changed_is_not_deleted(self, bucket, monkeypatch):
+        files, name = bucket
+        monkeypatch.setenv("STORE", f"s3://{name}/results")
+        with stored_results():
+            Path("submissions").mkdir()
+            for path in ("submissions/a.csv", "submissions/b.csv"):
+                Path(path).write_text("mine")
+        files.pipe_file(f"{name}/results/submissions/a.csv", b"theirs")
+        with stored_results():
+            for path in ("submissions/a.csv", "submissions/b.csv"):
+                Path(path).unlink()
+            files.pipe_file(f"{name}/results/submissions/a.csv", b"theirs, again")
+        assert files.ls(f"{name}/results/submissions", detail=False) == [f"{name}/results/submissions/a.csv"]
+
+    def test_equal_files_need_no_state_and_others_are_named(self, bucket, monkeypatch, caplog):
+        monkeypatch.setenv("STORE", f"s3://{bucket[1]}/results")
+        with stored_results():
+            Path("submissions").mkdir()
+            Path("submissions/a.csv").write_text("same")
+            Path("submissions/b.csv").write_text("old")
+        shutil.rmtree(".make")
+        Path("submissions/b.csv").write_text("new")
+        with stored_results():
+            assert Path("submissions/b.csv").read_text() == "new"
+        warned = [record.getMessage() for record in caplog.records if record.name == storage.__name__]
+        assert [message.partition(":")[0] for message in warned] == ["submissions/b.csv"]
+
+    def test_rows_of_an_unfinished_prediction_are_published(self, bucket, monkeypatch):
+        files, name = bucket
+        monkeypatch.setenv("STORE", f"s3://{name}/results")
+        spool = submission_spool(Path("submissions/x.csv.gz"))
+        with stored_results():
+            spool.parent.mkdir()
+            spool.write_text("# {}\n")
+        assert files.exists(f"{name}/results/{spool}")
 
     def test_files_are_published_while_a_stage_runs(self, bucket, monkeypatch):
         files, name = bucket

@@ -12,8 +12,10 @@ from pipeline.overrides import (
     load_run_recipes,
     read_overrides,
     save_overrides,
+    touch_overrides,
 )
-from pipeline.paths import overrides_json
+from pipeline.paths import overrides_json, pseudo_csv, recipe_toml
+from pipeline.recipe import load_recipe
 
 NOT_GIVEN = Overrides()
 
@@ -81,3 +83,19 @@ def test_options_may_be_repeated():
     assert given_overrides(["a=1", "b=[1, 2]"], "3").assignments() == ["a=1", "b=[1, 2]", "seed=3"]
     assert given_overrides([""], None) == Overrides("", None)
     assert given_overrides(None, None) == given_overrides([], None) == NOT_GIVEN
+
+
+def test_the_file_is_newer_than_the_pseudo_labels_of_its_recipe(tmp_path, monkeypatch):
+    plain, taught = load_recipe("quick"), load_recipe("quick", ["train.pseudo=cpu"])
+    monkeypatch.chdir(tmp_path)
+    save_overrides(tmp_path, Overrides("", ""))
+    labels = pseudo_csv("carvana", "cpu", 1)
+    for path in (recipe_toml("quick"), labels):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    times = {recipe_toml("quick"): 1, overrides_json(tmp_path): 2, labels: 3}
+    for path, seconds in times.items():
+        os.utime(path, (seconds, seconds))
+    for recipe, touched in ((plain, False), (taught, True)):
+        touch_overrides(tmp_path, "carvana", recipe)
+        assert (overrides_json(tmp_path).stat().st_mtime > 3) == touched

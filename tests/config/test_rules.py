@@ -119,7 +119,7 @@ SUBMISSION_CSV := submissions/cars-a.csv.gz
 folds/cars.csv: competitions/cars.toml | .venv/ready
 \t$(RUN).folds $(DATA_OPTIONS)
 
-runs/cars-a/.options: recipes/a.toml $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready
+runs/cars-a/.options: recipes/a.toml $(wildcard pseudo/cars*/fold*.csv) $(if $(strip $(SET_OPTIONS)),FORCE) | .venv/ready
 \t@$(RUN).options --competition cars --recipe a $(SET_OPTIONS)
 
 runs/cars-a/fold0/weights.safetensors: runs/cars-a/.options recipes/a.toml folds/cars.csv | .venv/ready

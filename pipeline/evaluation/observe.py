@@ -42,7 +42,7 @@ class _Masks(NamedTuple):
 
 
 class Observer:
-    """What is known of the predictions that went by, in their order.
+    """Collect scores, statistics and masks of predictions, in their order.
 
     Masks are made with equal ensemble weights and `postprocess`; only `observations` know other choices.
 

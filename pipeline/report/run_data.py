@@ -1,4 +1,4 @@
-"""What is known about a run: its evaluation, scores, curves, trainings, and the properties of its images."""
+"""Read the files of a run: its evaluation, scores, curves, trainings, and the properties of its images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,11 +42,8 @@ class Training:
 
     @property
     def images_per_second(self) -> float | None:
-        """Training images per second, validation included; None if unknown."""
-        if given := self.metadata.images_per_second:
-            return float(given)
-        last = self.epochs[-1] if self.epochs else {}
-        return last["images"] / last["seconds"] if last.get("seconds") else None
+        """Training images per second; None if unknown, as for a recipe with two stages."""
+        return float(given) if (given := self.metadata.images_per_second) else None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@
 Standard library only: the Makefile uses it before anything is installed.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +138,11 @@ class Run:
     @property
     def tiles(self) -> Path:
         """Folder of the training tiles of the second stage, below ``TILES`` if this is set; deleted at the end."""
-        root = os.environ.get("TILES")
-        return Path(root) / "-".join(self.folder.absolute().parts[-2:]) if root else self.folder / "tiles"
+        if not (root := os.environ.get("TILES")):
+            return self.folder / "tiles"
+        folder = self.folder.absolute()
+        unique = hashlib.sha256(str(folder).encode()).hexdigest()[:8]  # several copies of the project may share a disk
+        return Path(root) / "-".join([*folder.parts[-2:], unique])
 
     @property
     def recipe(self) -> Path:

@@ -84,11 +84,11 @@ def _mirror(store: "_Store", folder: Path) -> None:
 
 @contextmanager
 def stored_results() -> Iterator[None]:
-    """Restore runs, folds and submissions from ``STORE`` before the block, and publish them during and after it.
+    """Restore results from ``STORE`` before the block, and publish them during and after it.
 
-    Does nothing without this environment variable, and in all processes of a training but the main one. A file that
-    has changed on both sides keeps its local version. A file that is gone here is deleted in the store; if its whole
-    folder is gone, it is restored.
+    Results are runs, folds, submissions and pseudo-labels. Does nothing without this environment variable, and in all
+    processes of a training but the main one. A file that has changed on both sides keeps its local version. A file that
+    was deleted or renamed here is not restored, unless its whole folder is gone; nothing is deleted in the store.
 
     Raises:
         UserError: see `mirror_data`.
@@ -133,7 +133,8 @@ class _Results:
         for path, one in objects.items():
             local, known = _stamp(Path(path)), self.state.get(path)
             if known is not None and known[1] == one.version:
-                if local is None and not _is_deleted(path):
+                # Of a finished training, the checkpoint is deleted; of one that was set aside, all files are renamed.
+                if local is None and not Path(path).parent.exists():
                     wanted[path] = one
             elif local is None or (known is not None and known[0] == local):
                 wanted[path] = one
@@ -141,12 +142,15 @@ class _Results:
                 self.state[path] = [local, one.version]
             else:
                 log.warning("%s: differs from the file in %s; the local file stays", path, self.store.url)
+        # If this is interrupted, what is missing was not deleted here.
+        self.state = {path: known for path, known in self.state.items() if path not in wanted}
+        self._save()
         for path in self.store.download(wanted, Path()):
             self.state[path] = [_stamp(Path(path)), objects[path].version]
         self._save()
 
     def publish(self, *, final: bool) -> None:
-        """Upload what has changed here, and delete in the store what is deleted here.
+        """Upload what has changed here.
 
         Rows of a prediction are uploaded while they are written: an incomplete last line is dropped when they are read.
         The logs of TensorBoard are uploaded at the end only.
@@ -160,21 +164,9 @@ class _Results:
                 continue
             if (stamp := _stamp(path)) != self.state.get(path.as_posix(), [None])[0]:
                 changed[path.as_posix()] = stamp
-        self._delete()
         for name, version in self.store.upload(list(changed)):
             self.state[name] = [changed[name], version]
         self._save()
-
-    def _delete(self) -> None:
-        """Delete in the store what was restored or published before and is deleted here, if nobody has changed it."""
-        gone = [path for path in self.state if _is_deleted(path)]
-        if not gone:
-            return
-        objects = self.store.list()
-        for path in gone:
-            version = self.state.pop(path)[1]
-            if path in objects and objects[path].version == version:
-                self.store.delete(objects[path])
 
     def _save(self) -> None:
         write_text(STORE_STATE, json.dumps({**_read_manifest(STORE_STATE), self.store.url: self.state}))
@@ -244,10 +236,6 @@ class _Store:
         with ThreadPoolExecutor(THREADS) as pool:
             yield from pool.map(send, paths)
 
-    def delete(self, one: _Stored) -> None:
-        """Delete an object."""
-        self._retry(lambda: self.files.rm_file(one.key))
-
     def _retry(self, call: Callable[[], Result]) -> Result:
         """Call until it succeeds; name the place, and never the credentials, when it does not."""
         for attempt in range(ATTEMPTS):
@@ -281,11 +269,6 @@ def _stamp(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def _is_deleted(path: str) -> bool:
-    """Return whether a file is gone, but not its folder: a stage has deleted or renamed it."""
-    return not Path(path).exists() and Path(path).parent.exists()
 
 
 def _is_copy(path: Path, one: _Stored) -> bool:

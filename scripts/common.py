@@ -62,7 +62,7 @@ def run(main: Callable[..., None], *, results: bool = False) -> None:
     A UserError, a full disk and a refused write are printed as one sentence to stderr, with exit code 1. Wrong usage
     exits with 2, SIGINT with 130, SIGTERM with 143. Every other exception is a bug and shows its traceback.
 
-    With `results`, runs, folds and submissions are kept in the store that the variable STORE names.
+    With `results`, runs, folds, submissions and pseudo-labels are kept in the store that the variable STORE names.
 
     Exit code 3 means that the work is kept but the result is not there yet; the last line says why and what to do.
     """

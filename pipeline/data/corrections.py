@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.competition import Competition
-from pipeline.data.images import image_size
+from pipeline.data.masks import mask_size
+from pipeline.data.readers import ImageReader
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
 from pipeline.paths import competition_toml
@@ -46,7 +47,10 @@ def correct_samples(competition: Competition, samples: Sequence[Sample], train: 
     repairs = _read_corrections(path, competition.classes)
     if unknown := sorted(repairs.keys() - {sample.id for sample in samples}):
         raise UserError(path, f"names {unknown[0]}, which is no training image", _FIX)
-    corrected = [_repair(path, sample, repairs[sample.id]) if sample.id in repairs else sample for sample in train]
+    reader = ImageReader(competition)
+    corrected = [
+        _repair(path, sample, repairs[sample.id], reader) if sample.id in repairs else sample for sample in train
+    ]
     kept = [sample for sample in corrected if sample is not None]
     repaired = sum(sample.id in repairs for sample in kept)
     log.info("%s: excludes %d and repairs %d training images", path, len(train) - len(kept), repaired)
@@ -112,10 +116,11 @@ def _read_corrections(path: Path, classes: Sequence[str]) -> dict[str, list[tupl
     return repairs
 
 
-def _repair(path: Path, sample: Sample, masks: Sequence[tuple[int, Path]]) -> Sample | None:
+def _repair(path: Path, sample: Sample, masks: Sequence[tuple[int, Path]], reader: ImageReader) -> Sample | None:
     """Return the sample with its repaired masks; None if it is excluded."""
     for _, mask in masks:
-        if (found := image_size(mask)) != (expected := image_size(sample.image)):
+        found, expected = mask_size(mask, large=reader.in_windows), reader.size(sample)
+        if found != expected:
             what = f"names {mask}, which is {found[0]}×{found[1]}, but its image is {expected[0]}×{expected[1]}"
             raise UserError(path, what, _FIX)
     return replace(sample, masks=tuple(masks), rows=None) if masks else None

@@ -32,7 +32,8 @@ def explain_rle(competition: Competition, samples: Sequence[Sample], rows: dict[
     masks = []
     for sample in samples[:TRIED_SAMPLES]:
         try:
-            masks.append((read_mask(sample.masks[0][1], competition.masks.positive), rows[sample.id]))
+            mask = read_mask(sample.masks[0][1], competition.masks.positive, large=competition.windows is not None)
+            masks.append((mask, rows[sample.id]))
         except UserError:
             continue
     stated = rle_format(competition)

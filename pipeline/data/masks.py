@@ -67,6 +67,16 @@ def read_mask_values(path: Path, *, large: bool = False) -> np.ndarray:
     return values
 
 
+def mask_size(path: Path, *, large: bool = False) -> Size:
+    """Return the (width, height) of a mask file from its header.
+
+    Raises:
+        UserError: it cannot be opened or is too large, see `read_mask`.
+    """
+    with open_image(path, path, _MAX_LARGE_PIXELS if large else MAX_PIXELS) as pil_image:
+        return pil_image.size
+
+
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a mask for training, without rounding.
 

@@ -4,7 +4,6 @@ They do not leak: a fold trains only on labels from a model that had held out th
 these images, and on no image of their groups as far as names and tables tell them.
 """
 
-import filecmp
 import hashlib
 import json
 from collections import defaultdict
@@ -84,6 +83,7 @@ def load_pseudo_samples(path: Path, validation: Sequence[Sample], data: Path) ->
     by_length: defaultdict[int, list[Path]] = defaultdict(list)
     for sample in validation:
         by_length[sample.image.stat().st_size].append(sample.image)
+    by_content: dict[int, dict[bytes, str]] = {}
     samples = []
     for image, rows in table.groupby("image", sort=False):
         file, group = data / str(image), rows["group"].iloc[0]
@@ -91,13 +91,20 @@ def load_pseudo_samples(path: Path, validation: Sequence[Sample], data: Path) ->
             raise UserError(path, f"names {file}, which is no file", fix)
         if group in groups:
             raise UserError(path, f"has {file}, whose group {group} is validated in this fold", "leave it out")
-        for other in by_length.get(file.stat().st_size, ()):
-            if filecmp.cmp(file, other, shallow=False):
-                raise UserError(path, f"has {file}, which is {other.name}, validated in this fold", "leave it out")
+        if (length := file.stat().st_size) in by_length:
+            if length not in by_content:
+                by_content[length] = {_digest(other): other.name for other in by_length[length]}
+            if name := by_content[length].get(_digest(file)):
+                raise UserError(path, f"has {file}, which is {name}, validated in this fold", "leave it out")
         pairs = zip(rows["class"].astype(int).tolist(), rows["rle"].tolist(), strict=True)
         found = tuple((class_index, rle) for class_index, rle in pairs if rle)
         samples.append(Sample(id=f"pseudo/{file.name}", image=file, group=group, rows=found))
     return samples
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _relative(image: Path, data: Path) -> Path:

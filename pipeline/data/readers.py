@@ -285,7 +285,9 @@ class _OpenFiles:
             if window.left + window.width > width or window.top + window.height > height:
                 what = f"is {width}×{height}, and the window {tuple(window)} leaves it"
                 raise UserError(path, what, "give all slices of an image the same size")
-            return pixels.read(*window), pixels.shown
+            values = pixels.read(*window)
+            self._close_oldest()  # the first window may have decoded the whole file
+            return values, pixels.shown
 
     def _open(self, path: Path) -> _Pixels:
         if self._process != os.getpid():
@@ -298,10 +300,13 @@ class _OpenFiles:
                 what = f"claims {width} × {height} pixels; the limit is {_MAX_WINDOWED_PIXELS // 10**6:,} million"
                 raise UserError(path, what, "download it again, or remove it")
             self._files[path] = pixels
-            while len(self._files) > 1 and self._exceeds_limits():
-                self._files.popitem(last=False)[1].close()
         self._files.move_to_end(path)
+        self._close_oldest()
         return self._files[path]
+
+    def _close_oldest(self) -> None:
+        while len(self._files) > 1 and self._exceeds_limits():
+            self._files.popitem(last=False)[1].close()
 
     def _exceeds_limits(self) -> bool:
         return len(self._files) > _OPEN_FILES or sum(file.nbytes for file in self._files.values()) > _DECODED_BYTES

@@ -56,12 +56,6 @@ class BrokenImages:
         if self.unreadable:
             _list(logging.ERROR, f"{len(self.unreadable):,} images cannot be predicted", self.unreadable)
 
-    def require_any(self, images: int) -> None:
-        """Raise a UserError with the reason for the first image if none of `images` can be predicted."""
-        if images and len(self.unreadable) == images:
-            reason = next(iter(self.unreadable.values()))
-            raise UserError("", f"none of {images:,} images can be predicted: {reason}", "correct this first")
-
     def require_allowed(self, file: Path, images: int, allow: bool) -> None:
         """Refuse a file with filled rows.
 

@@ -63,7 +63,7 @@ class Ensemble:
         """Predict a batch, which is copied to the device once.
 
         Args:
-            images: (n, 3, h, w) uint8 RGB.
+            images: (n, channels, h, w) uint8.
 
         Returns:
             The mean over models and flips, (n, classes, h, w) float32 on the device, 0 to 1, and the mean over models
@@ -113,7 +113,7 @@ class EnsembleMember(NamedTuple):
 
     ensemble: Predictor
     recipe: Recipe
-    """Its input size and batch size are used: a batch that fits into memory for training fits for prediction."""
+    """Its input size and batch size are used."""
 
 
 def can_compare_flips(members: Sequence[EnsembleMember]) -> bool:

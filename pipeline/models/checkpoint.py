@@ -50,6 +50,8 @@ class WeightsMetadata:
     """Processor or GPU, cores and precision of the last part of the training; empty in weights of older versions."""
     minutes: str = ""
     """Time of the whole training with its validations; empty likewise."""
+    split: str = ""
+    """Fingerprints of the training and validation images and of repaired masks; empty likewise."""
     images_per_second: str = ""
     """Mean speed of the training without its validations; empty likewise."""
 

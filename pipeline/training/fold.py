@@ -27,7 +27,7 @@ from pipeline.files import explain_os_error, lock, require_space, write_text
 from pipeline.host import git_commit
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.metrics import load_metric
-from pipeline.models.checkpoint import WeightsMetadata, save_weights
+from pipeline.models.checkpoint import WeightsMetadata, read_weights_metadata, save_weights
 from pipeline.models.classes import classes_of
 from pipeline.models.device import choose_device, describe_hardware, explain_out_of_memory, release_gpu_memory
 from pipeline.models.zoo import count_parameters
@@ -107,7 +107,7 @@ class Split:
 def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run, deadline: float, ranks: Ranks) -> bool:
     """Train into a folder, the first stage into another one beside it; see `train_fold`."""
     busy = f"another training of {run.folder.name} is running here"
-    if ranks.broadcast(run.weights.exists() and not _differences(run, recipe, split.fingerprint)):
+    if ranks.broadcast(_is_trained(run, recipe, split.fingerprint)):
         log.info("%s: is already trained with this recipe, on these images; nothing to do", run.weights)
         # The disk may be read only, or another process about to finish this training.
         with suppress(OSError, UserError):
@@ -119,6 +119,7 @@ def _train_run(competition: Competition, recipe: Recipe, split: Split, run: Run,
         if ranks.is_main:
             _prepare_run(run, recipe, split.fingerprint)
             if recipe.refine and not run.tiles.exists():
+                remove_tiles(run.tiles)  # of a process that was killed while it cut them
                 channels = competition.images.num_channels + 2 * competition.num_classes
                 require_space(run.tiles, tile_bytes(recipe.refine, len(split.train), channels))
         if recipe.refine and not _train_run(competition, recipe.stages()[0], split, run.coarse, deadline, ranks):
@@ -204,6 +205,7 @@ def _train(competition: Competition, recipe: Recipe, split: Split, run: Run, dea
         image_channels=str(classes.image_channels),
         hardware=hardware,
         minutes=f"{state.seconds / 60:.1f}",
+        split=split.fingerprint.strip(),
         images_per_second=f"{speed:.1f}" if speed and recipe.refine is None else "",
     )
     save_weights(run.weights, state.eval_model, recipe, metadata)
@@ -219,6 +221,17 @@ def _remove_leftovers(run: Run) -> None:
     """
     run.checkpoint.unlink(missing_ok=True)
     remove_tiles(run.tiles)
+
+
+def _is_trained(run: Run, recipe: Recipe, split: str) -> bool:
+    """Return whether the weights in the folder of a run are those of this recipe and split.
+
+    A store may have restored weights beside the files of another training.
+    """
+    if not run.weights.exists() or _differences(run, recipe, split):
+        return False
+    trained, metadata = read_weights_metadata(run.weights)
+    return not trained.training_differences(recipe) and metadata.split in ("", split.strip())
 
 
 def _differences(run: Run, recipe: Recipe, split: str) -> list[str]:
@@ -238,6 +251,9 @@ def _prepare_run(run: Run, recipe: Recipe, split: str) -> None:
         remove_tiles(run.tiles)  # gigabytes that nothing reads again
         renamed = run.set_aside()
         log.info("%s: holds another training (%s); renamed to %s", run.folder, "; ".join(differences), renamed)
+    elif run.weights.exists():
+        renamed = run.weights.rename(run.weights.with_stem("weights-of-another-training"))
+        log.warning("%s: is of another recipe or of other images; renamed to %s", run.weights, renamed)
     write_text(run.split, split)
     save_recipe(recipe, run.recipe)
 

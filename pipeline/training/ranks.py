@@ -123,7 +123,7 @@ def join_ranks() -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
         leave_together = True
     except (KeyboardInterrupt, SystemExit):
-        leave_together = True  # all stop at the same step
+        leave_together = True  # torchrun signals all
         raise
     finally:
         # After an error of one rank, NCCL would wait here for the others, which wait for this one.

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from pipeline.data.augment import Augmentation
 from pipeline.data.dataset import TrainDataset, channels_first, iterate, num_loader_workers, train_loader
 from pipeline.data.labels import LabelReader
 from pipeline.data.samples import Sample
-from pipeline.models.checkpoint import load_weights
+from pipeline.models.checkpoint import fingerprint_weights, load_weights
 from pipeline.models.classes import Classes
 from pipeline.models.device import ComputeDevice, to_device
 from pipeline.models.refined import RefinedModel, Refiner, build_refiner, encode_logits
@@ -105,7 +106,9 @@ def init_second_stage(
     state.complete = complete
     started = time.monotonic()
     if ranks.is_main:
-        cut_tiles(train, labels, complete(state.model), device, recipe.refine, recipe.train.batch_size, run.tiles)
+        made_from = f"{run.split.read_text()}{recipe.refine!r} {fingerprint_weights(run.coarse.weights)}"
+        model = complete(state.model)
+        cut_tiles(train, labels, model, device, recipe.refine, recipe.train.batch_size, run.tiles, made_from)
     ranks.broadcast(True)  # the others wait
     state.seconds = 60 * float(metadata.minutes) + time.monotonic() - started
     augmentation = Augmentation(recipe.augment, recipe.seed, is_rgb=labels.images.is_rgb)
@@ -120,6 +123,7 @@ def cut_tiles(
     config: RefineConfig,
     batch_size: int,
     folder: Path,
+    made_from: str = "",
 ) -> None:
     """Predict the training images with the first network, and write tiles of them; do nothing if they exist.
 
@@ -133,8 +137,10 @@ def cut_tiles(
         config: number, side and scale of the tiles.
         batch_size: images per prediction.
         folder: where to write ``.images.npy`` and ``.masks.npy``.
+        made_from: what determines the tiles; others are cut again.
     """
-    if all(path.exists() for path in _files(folder)):
+    origin = folder / ".made_from"
+    if all(path.exists() for path in (*_files(folder), origin)) and origin.read_text() == made_from:
         return
     remove_tiles(folder)
     dataset = TrainDataset(samples, labels, config.size, _NO_AUGMENTATION)
@@ -147,6 +153,7 @@ def cut_tiles(
     unfinished.mkdir(parents=True)
     try:
         _write_tiles(iterate(loader), len(loader), model, device, config, count, unfinished)
+        (unfinished / origin.name).write_text(made_from)
     except BaseException:
         remove_tiles(folder)  # a full disk would stay full
         raise
@@ -167,8 +174,7 @@ def _write_tiles(
     side, index = config.tile, 0
     files: list[np.memmap[Any, Any]] = []
     for images, masks in tqdm(batches, total=total, desc="tiles", unit="batch", leave=False):
-        with torch.inference_mode(), device.autocast():
-            logits = model.coarse_logits(to_device(images, device))
+        logits = _predict_logits(model, images, device)
         unsure = (logits.abs() < _UNSURE_LOGIT).any(dim=1).cpu().numpy()
         arrays = (batch.permute(0, 2, 3, 1).cpu() for batch in (images, logits, masks))
         for image, maps, mask, is_unsure in zip(*arrays, unsure, strict=True):
@@ -184,6 +190,19 @@ def _write_tiles(
                 index += 1
     for file in files:
         file.flush()
+
+
+@torch.inference_mode()
+def _predict_logits(model: RefinedModel, images: Tensor, device: ComputeDevice) -> Tensor:
+    """Predict a batch with the first network, in halves if it does not fit into the memory of a GPU."""
+    try:
+        with device.autocast():
+            return model.coarse_logits(to_device(images, device))
+    except torch.cuda.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([_predict_logits(model, half, device) for half in images.chunk(2)])
 
 
 def tile_bytes(config: RefineConfig, images: int, channels: int) -> int:

@@ -1,6 +1,7 @@
 """The folder for `kaggle kernels push`."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,16 @@ def test_a_training_that_needs_other_files_is_refused(tiny: Competition, recipe:
         changed = changed_recipe(recipe, **change)
         with pytest.raises(UserError, match=rf"{key}: names a file that a kernel does not have; train this recipe"):
             write_kernel(tiny, [changed], tmp_path, "ada")
-        assert write_kernel(tiny, [changed], tmp_path, "ada", predict=True)
+
+
+def test_weights_of_another_recipe_are_refused(
+    tiny: Competition, recipe: Recipe, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, paths.runs_folder("tiny", "tiny"))
+    assert write_kernel(tiny, [recipe], tmp_path / "k", "ada", predict=True)
+    with pytest.raises(UserError, match=r"weights\.safetensors: was trained with another recipe"):
+        write_kernel(tiny, [changed_recipe(recipe, train__epochs=99)], tmp_path / "k", "ada", predict=True)
 
 
 def test_code_that_is_too_long_is_refused(

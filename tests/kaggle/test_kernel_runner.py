@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -433,16 +434,20 @@ def test_the_time_limit_fills_masks_instead_of_failing(
     assert "images are not predicted; their masks are filled" in caplog.text
 
 
-@pytest.mark.slow
-def test_best_effort_needs_one_image(
-    tiny: Competition, recipe: Recipe, data: Path, trained: Path, tmp_path: Path
+@pytest.mark.parametrize("filled", [2, 3])
+def test_a_version_without_any_predicted_mask_fails(
+    tiny: Competition, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: int
 ) -> None:
     """Empty masks for all images, as without a package that reads them, would use up a submission."""
-    copy = shutil.copytree(data, tmp_path / "copy")
-    for image in (copy / "test").iterdir():
-        image.write_bytes(b"x")
-    with pytest.raises(UserError, match=r"none of 3 images can be predicted: .*omega_0\d\.jpg: cannot be"):
-        predict_as_evaluated(tiny, [recipe], copy, [trained], [0], trained, tmp_path / "s.csv", best_effort=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "load_competition", lambda _: tiny)
+    metadata = paths.submission_metadata(paths.submission_csv("tiny", "cpu"))
+    metadata.parent.mkdir()
+    metadata.write_text(json.dumps({"filled": ["a", "b", "c"][:filled]}))
+    monkeypatch.setattr(runner, "run_on_gpus", lambda commands, *_: [0] * len(commands))
+    monkeypatch.setattr(runner, "join_submissions", lambda *_: None)
+    settings = replace(SETTINGS, predict=True)
+    assert StageRunner(settings, 0.0, 0).predict(data) == (filled < 3)
 
 
 @pytest.mark.parametrize("folder", [True, False])

@@ -159,6 +159,15 @@ def test_leftovers_of_a_process_that_was_killed_at_its_end_are_deleted(train):
     assert not any(path.exists() for path in (run.checkpoint, run.lock, run.tiles))
 
 
+def test_weights_of_another_training_are_not_taken_for_its_own(train):
+    """A store may restore them beside the files of this training."""
+    other = train("other", train__epochs=2).weights.read_bytes()
+    run = train()
+    run.weights.write_bytes(other)
+    assert read_weights_metadata(train().weights)[0].train.epochs == 3
+    assert run.weights.with_stem("weights-of-another-training").read_bytes() == other
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(train, caplog):
     run = train()

@@ -246,7 +246,8 @@ def test_tiles_of_a_process_that_was_killed_while_it_cut_them_are_deleted(train)
 def test_tiles_may_be_on_another_disk(train, tmp_path, monkeypatch):
     monkeypatch.setenv("TILES", str(tmp_path / "scratch"))
     run = train(minutes=0)
-    assert run.tiles == tmp_path / "scratch" / "run-fold0"
+    assert run.tiles.parent == tmp_path / "scratch"
+    assert run.tiles.name.startswith("run-fold0-")
     run = train()
     assert run.weights.exists()
     assert (tmp_path / "scratch").exists()
@@ -266,6 +267,18 @@ def test_all_parts_of_a_refined_model_are_on_one_device(refined):
     coarse = SegmentationModel(untrained.network).to("meta")
     model = RefinedModel(coarse, untrained.coarse_size, untrained.refiner)
     assert {part.device.type for part in (*model.buffers(), *model.parameters())} == {"meta"}
+
+
+def test_tiles_of_another_training_are_cut_again(competition, refined, data, tmp_path):
+    samples, folder = load_training_samples(competition, data)[:3], tmp_path / "tiles"
+    model = build_recipe_model(refined).eval()
+    cut = partial(cut_tiles, samples, LabelReader(competition), model, CPU, refined.refine, 2, folder)
+    cut("one")
+    (folder / ".masks.npy").write_bytes(b"kept")
+    cut("one")
+    assert (folder / ".masks.npy").read_bytes() == b"kept"
+    cut("two")
+    assert (folder / ".masks.npy").read_bytes() != b"kept"
 
 
 def test_augmentation_moves_codes_and_masks_together(tmp_path):

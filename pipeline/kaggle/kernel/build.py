@@ -17,6 +17,7 @@ from pipeline.competition import Competition
 from pipeline.config import Config
 from pipeline.data.corrections import correction_files
 from pipeline.errors import UserError
+from pipeline.evaluation.oof import require_trained
 from pipeline.files import write_text
 from pipeline.host import git_commit
 from pipeline.kaggle.client import require_slug
@@ -80,12 +81,15 @@ def write_kernel(
 
     Raises:
         UserError: the competition has no slug, Kaggle does not accept a name or would not accept the length of the
-            code, or a recipe needs files that a kernel does not have.
+            code, a recipe needs files that a kernel does not have, or the weights to predict with are of another one.
     """
     for recipe in recipes:
         require_no_second_stage(competition, recipe)
         if not predict:
             _require_no_other_files(recipe)
+            continue
+        for fold in range(competition.folds) if folds is None else folds:
+            require_trained(paths.fold_run(paths.runs_folder(competition.name, recipe.name), fold), recipe)
     name = ensemble_name(recipes)
     title = _kernel_title(paths.run_name(competition.name, name), "inference" if predict else "pipeline")
     settings = KernelSettings(

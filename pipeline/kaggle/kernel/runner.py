@@ -4,6 +4,7 @@ A training kernel trains, evaluates and predicts; an inference kernel predicts w
 """
 
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -18,7 +19,7 @@ from pipeline import paths
 from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
-from pipeline.data.samples import read_submission_keys
+from pipeline.data.samples import load_submission_samples, read_submission_keys
 from pipeline.host import count_gpus
 from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files, link_mounted_data
 from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
@@ -127,8 +128,9 @@ class StageRunner:
         if not all(code == 0 for code in codes):
             return False
         join_submissions(competition, data, parts, submission.target, self.settings.commit)
-        if self.settings.predict:
-            return True  # checked part by part, and written in any case
+        if self.settings.predict:  # checked part by part, and written in any case
+            filled = json.loads(paths.submission_metadata(submission.target).read_text(encoding="utf-8"))["filled"]
+            return len(filled) < len(load_submission_samples(competition, data))
         check = Stage("check_submission", submission.target, (submission.target,), (str(submission.target),))
         return run_command(self.command(check, data)) == 0
 
@@ -178,7 +180,8 @@ def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: P
         deadline: when to stop, in seconds of `time.monotonic`. Masks that are not predicted by then stay empty.
 
     Returns:
-        Whether the file was written.
+        Whether the file was written, with a predicted mask of at least one image: empty masks for all, as without a
+        package that reads the images, would use up a submission.
     """
     restore_weights(inputs)
     competition = load_competition(settings.competition)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,24 @@ class Proxy:
             source.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+
+@contextmanager
+def interrupted_after(files: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Raise KeyboardInterrupt after a number of downloads, and expect it at the end of the block."""
+    fetch, calls = storage._Store._fetch_one, []
+
+    def fetch_some(self, one, temporary):
+        calls.append(one.key)
+        if len(calls) > files:
+            raise KeyboardInterrupt
+        fetch(self, one, temporary)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "THREADS", 1)
+        patch.setattr(storage._Store, "_fetch_one", fetch_some)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def test_urls_are_told_from_folders():
@@ -159,20 +179,10 @@ class TestStore:
 
     def test_interrupted_mirror_resumes(self, bucket, monkeypatch):
         url = self.fill(bucket, {f"{number}.txt": "text" for number in range(12)})
-        fetch, calls = storage._Store._fetch_one, []
-
-        def fetch_some(self, one, temporary):
-            calls.append(one.key)
-            if len(calls) > 5:
-                raise KeyboardInterrupt
-            fetch(self, one, temporary)
-
-        monkeypatch.setattr(storage, "THREADS", 1)
-        monkeypatch.setattr(storage._Store, "_fetch_one", fetch_some)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_after(5, monkeypatch):
             mirror_data(url)
+        fetch, calls = storage._Store._fetch_one, []
         monkeypatch.setattr(storage._Store, "_fetch_one", lambda *a: calls.append(a[1].key) or fetch(*a))
-        calls.clear()
         folder = mirror_data(url)
         assert len(calls) == 7
         assert len(list(folder.glob("*.txt"))) == 12
@@ -264,19 +274,8 @@ class TestStore:
             for number in range(5):
                 (fold / f"{number}.txt").write_text("text")
         shutil.rmtree("runs")
-        fetch, calls = storage._Store._fetch_one, []
-
-        def fetch_some(self, one, temporary):
-            calls.append(one.key)
-            if len(calls) > 2:
-                raise KeyboardInterrupt
-            fetch(self, one, temporary)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(storage, "THREADS", 1)
-            patch.setattr(storage._Store, "_fetch_one", fetch_some)
-            with pytest.raises(KeyboardInterrupt), stored_results():
-                pass
+        with interrupted_after(2, monkeypatch), stored_results():
+            pass
         assert len(list(fold.glob("*.txt"))) < 5
         with stored_results():
             assert len(list(fold.glob("*.txt"))) == 5

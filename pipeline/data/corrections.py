@@ -41,9 +41,8 @@ def correct_samples(competition: Competition, samples: Sequence[Sample], train: 
         UserError: the list cannot be read, is contradictory, names an unknown image, or names a mask that does not
             exist or is not as large as its image.
     """
-    if competition.masks.corrections is None:
+    if (path := _list_path(competition)) is None:
         return list(train)
-    path = competition_toml(competition.name).parent / competition.masks.corrections
     repairs = _read_corrections(path, competition.classes)
     if unknown := sorted(repairs.keys() - {sample.id for sample in samples}):
         raise UserError(path, f"names {unknown[0]}, which is no training image", _FIX)
@@ -63,9 +62,8 @@ def correction_files(competition: Competition) -> list[Path]:
     Raises:
         UserError: the list cannot be read, or names a mask that does not exist.
     """
-    if competition.masks.corrections is None:
+    if (path := _list_path(competition)) is None:
         return []
-    path = competition_toml(competition.name).parent / competition.masks.corrections
     repairs = _read_corrections(path, competition.classes)
     return [path, *(mask for masks in repairs.values() for _, mask in masks)]
 
@@ -84,6 +82,11 @@ def fingerprint_repairs(train: Sequence[Sample], corrected: Sequence[Sample]) ->
         for class_index, mask in sample.masks:
             contents.update(f"{sample.id} {class_index}\n".encode() + mask.read_bytes())
     return contents.hexdigest()[:16] if repaired else ""
+
+
+def _list_path(competition: Competition) -> Path | None:
+    name = competition.masks.corrections
+    return competition_toml(competition.name).parent / name if name else None
 
 
 def _read_corrections(path: Path, classes: Sequence[str]) -> dict[str, list[tuple[int, Path]]]:

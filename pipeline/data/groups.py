@@ -42,25 +42,27 @@ class SampleGroups:
             return match.group(1)
         if self.config.name:
             return fill_key(self.competition, self.config.name, file, "groups.name")
-        row = self._row(file, id)
-        return row[self.config.column] if self.config.column and row else f"{place}/{id}"
+        return self._column_of(file.path, id) or f"{place}/{id}"
 
     def find_group(self, path: Path) -> str | None:
         """Return the group of a file in any folder by its name; None if the name does not tell it."""
         if self.pattern:
             match = self.pattern.match(path.stem)
             return match.group(1) if match else None
-        row = self.table.get(path.stem) or self.table.get(path.name)
-        return row[self.config.column] if self.config.column and row else None
+        return self._column_of(path, path.stem)
 
     def stratum(self, file: FoundFile, id: str) -> str:
         """Return the value of the stratum column; empty if there is none."""
-        row = self._row(file, id)
+        row = self._row(file.path, id)
         return row[self.config.stratum] if self.config.stratum and row else ""
 
-    def _row(self, file: FoundFile, id: str) -> dict[str, str] | None:
+    def _column_of(self, path: Path, id: str) -> str | None:
+        row = self._row(path, id)
+        return row[self.config.column] if self.config.column and row else None
+
+    def _row(self, path: Path, id: str) -> dict[str, str] | None:
         """Return the row of the table that names the id, or the file."""
-        return self.table.get(id) or self.table.get(file.path.name)
+        return self.table.get(id) or self.table.get(path.name)
 
 
 def _read_table(path: Path, config: GroupsConfig) -> dict[str, dict[str, str]]:

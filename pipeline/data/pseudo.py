@@ -4,7 +4,6 @@ They do not leak: a fold trains only on labels from a model that had held out th
 these images, and on no image of their groups as far as names and tables tell them.
 """
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import pandas as pd
 from pipeline.data.folds import fingerprint_ids
 from pipeline.data.samples import Sample
 from pipeline.errors import UserError
-from pipeline.files import atomic_write, write_text
+from pipeline.files import atomic_write, fingerprint_file, write_text
 
 _COLUMNS = ("image", "group", "class", "rle")
 
@@ -83,7 +82,7 @@ def load_pseudo_samples(path: Path, validation: Sequence[Sample], data: Path) ->
     by_length: defaultdict[int, list[Path]] = defaultdict(list)
     for sample in validation:
         by_length[sample.image.stat().st_size].append(sample.image)
-    by_content: dict[int, dict[bytes, str]] = {}
+    by_content: dict[int, dict[str, str]] = {}
     samples = []
     for image, rows in table.groupby("image", sort=False):
         file, group = data / str(image), rows["group"].iloc[0]
@@ -93,8 +92,8 @@ def load_pseudo_samples(path: Path, validation: Sequence[Sample], data: Path) ->
             raise UserError(path, f"has {file}, whose group {group} is validated in this fold", "leave it out")
         if (length := file.stat().st_size) in by_length:
             if length not in by_content:
-                by_content[length] = {_digest(other): other.name for other in by_length[length]}
-            if name := by_content[length].get(_digest(file)):
+                by_content[length] = {fingerprint_file(other): other.name for other in by_length[length]}
+            if name := by_content[length].get(fingerprint_file(file)):
                 raise UserError(path, f"has {file}, which is {name}, validated in this fold", "leave it out")
         pairs = zip(rows["class"].astype(int).tolist(), rows["rle"].tolist(), strict=True)
         found = tuple((class_index, rle) for class_index, rle in pairs if rle)
@@ -102,15 +101,5 @@ def load_pseudo_samples(path: Path, validation: Sequence[Sample], data: Path) ->
     return samples
 
 
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
 def _relative(image: Path, data: Path) -> Path:
     return image.relative_to(data) if image.is_relative_to(data) else image.resolve()
-
-
-def fingerprint_pseudo(path: Path) -> str:
-    """Return a short hash of a file of pseudo-labels."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

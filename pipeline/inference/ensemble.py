@@ -85,6 +85,8 @@ class Ensemble:
                     raise
                 size = self._max_batch = size // 2
             torch.cuda.empty_cache()
+        if len(parts) == 1:
+            return parts[0]
         means, views = zip(*parts, strict=True)
         return torch.cat(means), None if views[0] is None else torch.cat(views)
 

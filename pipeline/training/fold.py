@@ -19,11 +19,11 @@ from pipeline.data import dataset
 from pipeline.data.corrections import correct_samples, fingerprint_repairs
 from pipeline.data.folds import fingerprint_ids, read_folds, split_samples
 from pipeline.data.labels import LabelReader
-from pipeline.data.pseudo import fingerprint_pseudo, load_pseudo_samples
+from pipeline.data.pseudo import load_pseudo_samples
 from pipeline.data.samples import Sample, load_training_samples
 from pipeline.data.window_dataset import WindowDataset
 from pipeline.errors import UserError
-from pipeline.files import explain_os_error, lock, require_space, write_text
+from pipeline.files import explain_os_error, fingerprint_file, lock, require_space, write_text
 from pipeline.host import git_commit
 from pipeline.interrupts import catch_stop_signals, raise_on_sigterm
 from pipeline.metrics import load_metric
@@ -86,7 +86,7 @@ def train_fold(
     if recipe.train.pseudo:
         labels = pseudo_csv(competition.name, recipe.train.pseudo, fold)
         corrected += load_pseudo_samples(labels, validation, data)
-        fingerprint = f"{fingerprint.strip()} {fingerprint_pseudo(labels)}\n"
+        fingerprint = f"{fingerprint.strip()} {fingerprint_file(labels)}\n"
     deadline = time.monotonic() + 60 * minutes if minutes is not None else math.inf
     with join_ranks() as ranks:
         split = Split(corrected, validation, fingerprint, fold)

@@ -137,7 +137,8 @@ def cut_tiles(
         config: number, side and scale of the tiles.
         batch_size: images per prediction.
         folder: where to write ``.images.npy`` and ``.masks.npy``.
-        made_from: what determines the tiles; others are cut again.
+        made_from: text that identifies the images, `config` and the first network; tiles with another text are cut
+            again.
     """
     origin = folder / ".made_from"
     if all(path.exists() for path in (*_files(folder), origin)) and origin.read_text() == made_from:

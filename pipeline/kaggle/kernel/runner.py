@@ -3,7 +3,6 @@
 A training kernel trains, evaluates and predicts; an inference kernel predicts with the weights of a dataset.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from pipeline.competition import load_competition
 from pipeline.data.mask_csv import read_mask_csv, write_mask_csv
 from pipeline.data.row_format import submission_format
 from pipeline.data.samples import load_submission_samples, read_submission_keys
+from pipeline.files import fingerprint_file
 from pipeline.host import count_gpus
 from pipeline.kaggle.kernel.attach import find_competition_folder, link_competition_files, link_mounted_data
 from pipeline.kaggle.kernel.previous_version import restore_output, show_hidden_files
@@ -71,12 +71,13 @@ class StageRunner:
         """
         competition, recipe = self.settings.competition, self.settings.recipe
         stages = [train_stage(competition, recipe, fold) for fold in self.settings.folds]
-        before = {stage.target: _digest(stage.target) for stage in stages}
-        finished = [stage for stage in stages if before[stage.target]]
-        left = [stage for stage in stages if not before[stage.target]]
+        finished = [stage for stage in stages if stage.target.exists()]
+        left = [stage for stage in stages if stage not in finished]
+        before = [fingerprint_file(stage.target) for stage in finished]
         trained = self._train_folds(finished, data)
         trained = trained and (self._train_on_all_gpus(left, data) or self._train_folds(left, data))
-        if any(_digest(path) != digest for path, digest in before.items()):
+        now = [fingerprint_file(stage.target) for stage in stages if stage.target.exists()]
+        if now != before:
             evaluation, submission = result_stages(competition, recipe, self.settings.folds)
             parts = submission.target.parent.glob(f"part*-{submission.target.name}")
             for path in (evaluation.target, submission.target, *parts):
@@ -198,14 +199,6 @@ def run_prediction(settings: KernelSettings, inputs: Path, output: Path, data: P
     write_mask_csv(output / NOTEBOOK_SUBMISSION, format, rows)
     log.info("%s: written", output / NOTEBOOK_SUBMISSION)
     return True
-
-
-def _digest(path: Path) -> bytes | None:
-    """Return a hash of a file; None if there is none."""
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def run_command(command: Sequence[str], gpu: int | None = None) -> int:
